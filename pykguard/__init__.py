@@ -1,0 +1,33 @@
+"""Training guards for Keras: revert, restore and record when training goes bad."""
+
+from pykguard._errors import (
+    GuardError,
+    GuardWarning,
+    MonitorError,
+    OptionTypeError,
+    OptionValueError,
+    SnapshotError,
+    UnsupportedError,
+)
+from pykguard.callbacks.restore_best import RestoreBest
+from pykguard.callbacks.revert import RevertOnLossIncrease, RevertToBestOnIncrease
+from pykguard.events import Event
+from pykguard.history import LossHistory
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Event",
+    "GuardError",
+    "GuardWarning",
+    "LossHistory",
+    "MonitorError",
+    "OptionTypeError",
+    "OptionValueError",
+    "RestoreBest",
+    "RevertOnLossIncrease",
+    "RevertToBestOnIncrease",
+    "SnapshotError",
+    "UnsupportedError",
+    "__version__",
+]

@@ -1,0 +1,63 @@
+"""The errors and warnings of pykguard.
+
+GuardError
+├── OptionValueError (ValueError)   an option of the right type with a value that cannot be used
+├── OptionTypeError (TypeError)     an option of the wrong type
+├── MonitorError (ValueError)       the monitored quantity is not there, or has no direction
+├── SnapshotError (RuntimeError)    a training state could not be kept or put back
+└── UnsupportedError (RuntimeError) the backend or the strategy is not supported
+GuardWarning (UserWarning)          a guard is at work but cannot do what its user may expect
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class GuardError(Exception):
+    """Base class of the errors that pykguard raises on purpose."""
+
+
+class _OptionError(GuardError):
+    def __init__(self, argument: str, requirement: str, value: Any) -> None:
+        self.argument = argument
+        self.requirement = requirement
+        self.value = value
+        super().__init__(f"`{argument}` must be {requirement}, got {_brief(value)}")
+
+
+class OptionValueError(_OptionError, ValueError):
+    """An option of the right type whose value cannot be used.
+
+    Attributes:
+        argument: Name of the option.
+        requirement: What it must be, as the sentence `must be …` says it.
+        value: What was given.
+    """
+
+
+class OptionTypeError(_OptionError, TypeError):
+    """An option of the wrong type. Has the attributes of `OptionValueError`."""
+
+
+class MonitorError(GuardError, ValueError):
+    """The monitored quantity is missing from the logs, or has no known direction."""
+
+
+class SnapshotError(GuardError, RuntimeError):
+    """A training state could not be kept or put back."""
+
+
+class UnsupportedError(GuardError, RuntimeError):
+    """The Keras backend or the distribution strategy is not supported."""
+
+
+class GuardWarning(UserWarning):
+    """A guard is at work but cannot do what its user may expect."""
+
+
+def _brief(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    if isinstance(value, str) or not hasattr(value, "shape"):
+        return text if len(text) <= limit else text[: limit - 1] + "…"
+    return f"an array of shape {tuple(value.shape)}"

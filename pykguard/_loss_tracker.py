@@ -1,0 +1,69 @@
+"""A model's loss metric that also remembers the batches' own losses.
+
+Keras logs the running mean since the epoch began. Taking differences of running means loses
+precision as the epoch grows, so the loss is caught where Keras itself adds it up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+class LossTracker(keras.metrics.Mean):
+    """The mean that Keras keeps, and the last `size` values that went into it.
+
+    Args:
+        size: How many values are remembered: the steps that one execution may take.
+    """
+
+    def __init__(self, size: int, name: str = "loss") -> None:
+        super().__init__(name=name)
+        self.size = size
+        self.recent = self.add_variable((size,), "zeros", name="recent")
+        self.updates = self.add_variable((), "zeros", dtype="int32", name="updates")
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Add one batch's loss; called by Keras, inside the compiled step."""
+        super().update_state(values, sample_weight=sample_weight)
+        place = keras.ops.arange(self.size) == self.updates % self.size
+        value = keras.ops.cast(values, self.recent.dtype)
+        self.recent.assign(keras.ops.where(place, value, self.recent))
+        self.updates.assign(self.updates + 1)
+
+    def reset_state(self) -> None:
+        """Start a new epoch."""
+        super().reset_state()
+        self.updates.assign(0)
+
+    def n_updates(self) -> int:
+        """How many values were added since the last reset."""
+        return int(self.updates.numpy())
+
+    def since(self, before: int) -> list[float]:
+        """The values added since `n_updates()` was `before`, at most `size` of them."""
+        now = self.n_updates()
+        recent = np.asarray(self.recent.numpy(), dtype="float64")
+        return [float(recent[i % self.size]) for i in range(max(before, now - self.size), now)]
+
+
+def install(model: Any) -> LossTracker:
+    """Let the model use a `LossTracker`, and return it.
+
+    It stays in the model, where it serves as the plain mean did, so that a later `fit` does not
+    compile its step again.
+    """
+    size = int(model.steps_per_execution)
+    tracker = model._loss_tracker
+    if isinstance(tracker, LossTracker) and tracker.size == size:
+        return tracker
+    tracker = LossTracker(size)
+    # Past Keras' attribute tracking, which would list the metric twice.
+    object.__setattr__(model, "_loss_tracker", tracker)
+    if model.built:
+        # The step may have been traced with the old tracker.
+        model.make_train_function(force=True)
+        model.test_function = None
+    return tracker

@@ -1,0 +1,1 @@
+"""The guards: each turns Keras' hooks into a rule's `step`, and its decision into deeds."""

@@ -1,0 +1,216 @@
+"""What all guards share: options, events, the monitored value, and a state that can be saved."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal
+
+import keras
+
+from pykguard import _checks
+from pykguard._errors import GuardWarning, OptionValueError, SnapshotError
+from pykguard.callbacks import _turns
+from pykguard.callbacks._direction import infer_direction
+from pykguard.callbacks._initial import when_built
+from pykguard.callbacks._probe import Probe, as_probe
+from pykguard.events import Action, Event, describe
+from pykguard.learning_rate import read_learning_rate
+from pykguard.rules._comparison import Direction
+from pykguard.rules.monitor import known, read_monitor
+from pykguard.snapshots import Snapshot, Snapshots, snapshots_for
+
+Mode = Literal["auto", "min", "max"]
+MODES: tuple[Mode, ...] = ("auto", "min", "max")
+
+
+class Guard(keras.callbacks.Callback):
+    """Base class of the guards that judge a quantity at each epoch's end.
+
+    A guard starts afresh at each `fit`, unless `load_state_dict()` was called before it.
+    """
+
+    _option_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        *,
+        monitor: str,
+        mode: str,
+        restore_optimizer: bool,
+        start_from_epoch: int,
+        probe: Any,
+        verbose: int,
+    ) -> None:
+        super().__init__()
+        self.monitor = _checks.text("monitor", monitor)
+        self.mode: Mode = _checks.choice("mode", mode, MODES)
+        self.restore_optimizer = _checks.flag("restore_optimizer", restore_optimizer)
+        self.start_from_epoch = _checks.integer("start_from_epoch", start_from_epoch, minimum=0)
+        self.probe: Probe | None = as_probe(probe)
+        self.verbose = _checks.integer("verbose", verbose, minimum=0)
+        if self.probe is not None and self.monitor not in ("loss", "val_loss"):
+            requirement = '"loss" or "val_loss" with a probe, whose value is the model\'s loss'
+            raise OptionValueError("monitor", requirement, monitor)
+        self._events: list[Event] = []
+        self._loaded: dict[str, Any] | None = None
+        self._snapshots: Snapshots | None = None
+        self._kept: Snapshot | None = None
+        self._begin_run()
+
+    # ---------------------------------------------------------------- what users read
+    @property
+    def events(self) -> list[Event]:
+        """What the guard did, oldest first."""
+        return list(self._events)
+
+    @property
+    def n_reverts(self) -> int:
+        """How often a state was put back because training had gone bad."""
+        return sum(event.action in ("revert", "rollback") for event in self._events)
+
+    @property
+    @abstractmethod
+    def best(self) -> float | None:
+        """The best value so far; None before there is one."""
+
+    @property
+    @abstractmethod
+    def best_epoch(self) -> int | None:
+        """The epoch of the best value, counted from 0."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The options, such that `type(guard)(**guard.get_config())` is an equal guard."""
+        return {name: getattr(self, name) for name in self._option_names}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the guard has learnt: events, best value, and the kept state as arrays.
+
+        Returns:
+            A dictionary of numbers, strings, lists and NumPy arrays, for `load_state_dict()`.
+        """
+        return {
+            "events": [event.to_dict() for event in self._events],
+            "rule": self._rule_state(),
+            "kept": None if self._kept is None else self._in_use().to_arrays(self._kept),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()` at the next `fit`, instead of starting afresh.
+
+        Raises:
+            OptionValueError: `state` did not come from `state_dict()`.
+        """
+        if not isinstance(state, dict) or set(state) != {"events", "rule", "kept"}:
+            raise OptionValueError("state", "what `state_dict()` returned", state)
+        self._loaded = state
+        self._events = [Event(**event) for event in state["events"]]
+        self._load_rule_state(state["rule"])
+
+    # ---------------------------------------------------------------- one fit
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start afresh, or from a loaded state, and keep the initial state."""
+        loaded, self._loaded = self._loaded, None
+        if loaded is None:
+            self._begin_run()
+        self._snapshots = snapshots_for(self.model, optimizer=self.restore_optimizer)
+        self._kept = None
+        _turns.forget(self.model)
+        when_built(self.model, lambda: self._keep_initial(loaded))
+
+    def _begin_run(self) -> None:
+        """Forget the previous `fit`."""
+        self._events = []
+        self._direction: Direction | None = None if self.mode == "auto" else self.mode
+        self._n_measured = 0
+        self._last_logs: dict[str, Any] | None = None
+
+    def _keep_initial(self, loaded: dict[str, Any] | None) -> None:
+        if self.probe is not None:
+            self.probe.check_fits(self.model)
+        self._in_use().ignore_non_finite()
+        if loaded is not None and loaded["kept"] is not None:
+            self._kept = self._in_use().from_arrays(loaded["kept"])
+        else:
+            self._keep()
+
+    def _in_use(self) -> Snapshots:
+        if self._snapshots is None:
+            raise SnapshotError(f"{type(self).__name__} has not been in a `fit` yet")
+        return self._snapshots
+
+    def _keep(self) -> None:
+        self._kept = self._in_use().take(into=self._kept)
+
+    def _put_back(self) -> None:
+        if self._kept is None:
+            raise SnapshotError(f"{type(self).__name__} has kept no state to go back to")
+        self._in_use().restore(self._kept)
+
+    # ---------------------------------------------------------------- judging an epoch
+    def _measure(self, logs: dict[str, Any] | None) -> float | None:
+        """The value to judge at this epoch's end; None where it was not measured."""
+        if self._direction is None:
+            self._direction = infer_direction(self.monitor, self.model)
+        self._last_logs = dict(logs or {})
+        if self.probe is not None:
+            value: float | None = self.probe.loss(self.model)
+        else:
+            value = read_monitor(self._last_logs, self.monitor) if logs else None
+            self._warn_of_idle_tracker(value)
+        self._n_measured += value is not None
+        return value
+
+    def _monitor_name(self) -> str:
+        return self.monitor if self.probe is None else "probe_loss"
+
+    def _warn_of_idle_tracker(self, value: float | None) -> None:
+        own_step = type(self.model).train_step is not keras.Model.train_step
+        if self.monitor == "loss" and value == 0.0 and own_step:
+            self._warn(
+                "the loss is exactly 0: a `train_step` of your own has to update the model's loss "
+                "tracker for its loss to reach the end of the epoch; use `probe` otherwise"
+            )
+
+    def _warn_if_never_measured(self) -> None:
+        if self._last_logs is not None and self._n_measured == 0:
+            self._warn(
+                f"`monitor` {self.monitor!r} was in no epoch's metrics, so nothing was judged; "
+                f"there were {known(self._last_logs)}"
+            )
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(f"{type(self).__name__}: {message}", GuardWarning, stacklevel=3)
+
+    def _event(
+        self,
+        action: Action,
+        *,
+        epoch: int,
+        value: float | None,
+        reference: float | None,
+        restored_from: int | None,
+        reason: str,
+    ) -> Event:
+        return Event(
+            epoch=epoch,
+            batch=None,
+            action=action,
+            monitor=self._monitor_name(),
+            value=value,
+            reference=reference,
+            restored_from=restored_from,
+            learning_rate=read_learning_rate(self.model),
+            reason=reason,
+        )
+
+    def _record(self, event: Event, old_rate: float | None = None) -> None:
+        self._events.append(event)
+        if self.verbose:
+            print("\n" + describe(event, old_rate), flush=True)
+
+    @abstractmethod
+    def _rule_state(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def _load_rule_state(self, state: dict[str, Any]) -> None: ...

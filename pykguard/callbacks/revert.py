@@ -1,0 +1,255 @@
+"""Guards that go back when an epoch made the model worse."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+from pykguard import _checks
+from pykguard.callbacks import _turns
+from pykguard.callbacks._guard import Guard
+from pykguard.events import epoch_name
+from pykguard.learning_rate import read_learning_rate, scale_learning_rate
+from pykguard.rules import revert as rule
+
+
+class _RevertGuard(Guard):
+    """What the two revert guards share; they differ only in the state they go back to."""
+
+    _state: rule.State
+    _warned: bool
+    _go_back_to: ClassVar[Literal["accepted", "best"]]
+    _option_names = (
+        "monitor",
+        "mode",
+        "tolerance",
+        "relative_tolerance",
+        "reference",
+        "patience",
+        "restore_optimizer",
+        "lr_factor",
+        "min_lr",
+        "max_reverts",
+        "start_from_epoch",
+        "probe",
+        "verbose",
+    )
+
+    def __init__(
+        self,
+        monitor: str = "loss",
+        *,
+        mode: str = "auto",
+        tolerance: float = 0.0,
+        relative_tolerance: float = 0.0,
+        reference: str = "best",
+        patience: int = 0,
+        restore_optimizer: bool = True,
+        lr_factor: float = 1.0,
+        min_lr: float = 0.0,
+        max_reverts: int | None = None,
+        start_from_epoch: int = 0,
+        probe: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.tolerance = _checks.number("tolerance", tolerance, minimum=0)
+        self.relative_tolerance = _checks.number(
+            "relative_tolerance", relative_tolerance, minimum=0
+        )
+        self.reference: rule.Reference = _checks.choice("reference", reference, rule.REFERENCES)
+        self.patience = _checks.integer("patience", patience, minimum=0)
+        self.lr_factor = _checks.number("lr_factor", lr_factor, above=0, maximum=1)
+        self.min_lr = _checks.number("min_lr", min_lr, minimum=0)
+        self.max_reverts = _checks.optional_integer("max_reverts", max_reverts, minimum=1)
+        super().__init__(
+            monitor=monitor,
+            mode=mode,
+            restore_optimizer=restore_optimizer,
+            start_from_epoch=start_from_epoch,
+            probe=probe,
+            verbose=verbose,
+        )
+
+    @property
+    def best(self) -> float | None:
+        """The best value so far; None before there is one."""
+        return self._state.best
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the best value, counted from 0."""
+        return self._state.best_epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Judge the epoch; keep its end state, let it pass, or go back."""
+        if _turns.was_taken_back(self.model, epoch):
+            return
+        value = self._measure(logs)
+        value_finite = value is None or math.isfinite(value)
+        broken = self._in_use().non_finite() if value_finite else []
+        seen = rule.Seen(epoch, value, weights_finite=not broken)
+        state, decision = rule.step(self._rule_options(), self._state, seen)
+        if decision.keep:
+            self._keep()
+        self._state = state
+        if decision.action == "revert":
+            self._revert(seen, decision, broken)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Say so if there was nothing to judge."""
+        self._warn_if_never_measured()
+
+    def _revert(self, seen: rule.Seen, decision: rule.Decision, broken: list[str]) -> None:
+        self._put_back()
+        _turns.take_back(self.model, seen.epoch)
+        old_rate = read_learning_rate(self.model)
+        scale_learning_rate(self.model, self.lr_factor, self.min_lr)
+        event = self._event(
+            "revert",
+            epoch=seen.epoch,
+            value=seen.value,
+            reference=decision.reference,
+            restored_from=decision.restored_from,
+            reason=self._reason(seen, decision, broken),
+        )
+        self._record(event, old_rate)
+        if decision.stop:
+            self.model.stop_training = True
+            times = "1 revert" if self.max_reverts == 1 else f"{self.max_reverts} reverts"
+            reason = f"used up the {times} that `max_reverts` allows"
+            self._record(event._replace(action="stop", reason=reason))
+        elif self._state.n_reverts_running >= 2 and read_learning_rate(self.model) == old_rate:
+            self._warn_of_repetition()
+
+    def _warn_of_repetition(self) -> None:
+        if not self._warned:
+            self._warned = True
+            self._warn(
+                "two epochs running were reverted to the same state with the same learning rate; "
+                "the same data may fail again and again. Use `lr_factor` below 1 or `max_reverts`"
+            )
+
+    def _reason(self, seen: rule.Seen, decision: rule.Decision, broken: list[str]) -> str:
+        if decision.cause == "value":
+            return "is not finite"
+        if decision.cause == "weights":
+            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+            verb = "was not measured, but there are" if seen.value is None else "hides"
+            return f"{verb} non-finite values in {broken[0]}{more}"
+        assert decision.reference is not None and decision.reference_epoch is not None
+        sign = "+" if self._direction == "min" else "-"
+        allowed = f" {sign} {decision.allowed:.4g}" if decision.allowed else ""
+        when = epoch_name(decision.reference_epoch)
+        return f"is worse than {self.reference} {decision.reference:.4g} ({when}){allowed}"
+
+    def _rule_options(self) -> rule.Options:
+        return rule.Options(
+            direction=self._direction or "min",
+            tolerance=self.tolerance,
+            relative_tolerance=self.relative_tolerance,
+            reference=self.reference,
+            patience=self.patience,
+            max_reverts=self.max_reverts,
+            start_from_epoch=self.start_from_epoch,
+            go_back_to=self._go_back_to,
+        )
+
+    def _begin_run(self) -> None:
+        super()._begin_run()
+        self._state = rule.State()
+        self._warned = False
+
+    def _rule_state(self) -> dict[str, Any]:
+        return self._state._asdict()
+
+    def _load_rule_state(self, state: dict[str, Any]) -> None:
+        self._state = rule.State(**state)
+
+
+class RevertOnLossIncrease(_RevertGuard):
+    """Takes back an epoch that made the monitored quantity worse.
+
+    At the end of each epoch its value is compared with a reference value `r`. Minimising, the epoch
+    is worse iff
+
+        not (value <= r + max(tolerance, relative_tolerance * |r|))
+
+    and its mirror image when maximising; NaN is therefore worse. A worse epoch is undone: the whole
+    training state that the last accepted epoch ended with is put back. A value that is not finite,
+    or weights that are not, count as worse at once, whatever `tolerance` and `patience`, also in
+    the first epoch, which goes back to the initial state.
+
+    Restored are the model's variables (weights, BatchNorm statistics, seed generators) and, with
+    `restore_optimizer`, the optimizer's (moments, iterations, loss scale) except the learning rate.
+    Not restored are the global random state of Python, NumPy and the backend, and the order of the
+    data.
+
+    Put the guards first in the list of callbacks. EarlyStopping, ModelCheckpoint and
+    ReduceLROnPlateau behind them then see the model as the guards leave it, while `logs` keep the
+    epoch's true values. When several guards are in one list, the first one that goes back settles
+    the epoch; those behind it leave it unjudged.
+
+    Args:
+        monitor: Name of the quantity in the epoch's logs. Defaults to `"loss"`.
+        mode: `"min"`, `"max"` or `"auto"`, which infers it as Keras does. Defaults to `"auto"`.
+        tolerance: How much worse than the reference a value may be, in units of the quantity.
+            Defaults to 0.
+        relative_tolerance: The same as a fraction of `|r|`; the larger of the two counts.
+            Defaults to 0.
+        reference: `"best"`, the best value so far, which moves only on strict improvement; or
+            `"previous"`, the last accepted value. Defaults to `"best"`.
+        patience: Number of worse epochs in a row that are let pass before one is taken back.
+            An accepted or a reverted epoch starts the count anew. Defaults to 0.
+        restore_optimizer: Whether the optimizer's state is put back too. Defaults to True.
+        lr_factor: After a revert the learning rate is multiplied by this, above 0 and at most 1;
+            a schedule is scaled from then on. Defaults to 1.
+        min_lr: The learning rate is not cut below this. Defaults to 0.
+        max_reverts: After that many reverts training stops, with the good state in place; None
+            means no limit. Defaults to None.
+        start_from_epoch: Epochs before this one, counted from 0, are accepted unjudged unless they
+            are not finite. Defaults to 0.
+        probe: None, or a tuple `(x, y)` or `(x, y, sample_weight)` with equally many rows. The
+            value is then the model's loss on these data with the weights as they stand at the
+            epoch's end, which the training loss does not describe. Defaults to None.
+        verbose: 0 is silent, 1 prints a line for each event. Defaults to 0.
+
+    Raises:
+        OptionTypeError, OptionValueError: An option cannot be used; also at the start of `fit`,
+            if the model does not take the probe.
+        MonitorError: The quantity is missing from an epoch that measured others, or `mode="auto"`
+            cannot tell its direction.
+
+    Example:
+        >>> guard = RevertOnLossIncrease("val_loss", tolerance=1e-3, lr_factor=0.5, verbose=1)
+        >>> model.fit(x, y, validation_split=0.2, epochs=30, callbacks=[guard])
+        >>> guard.events
+    """
+
+    _go_back_to = "accepted"
+
+
+class RevertToBestOnIncrease(_RevertGuard):
+    """Takes back an epoch that made the quantity worse, to the best state so far.
+
+    The rule, the options and the errors are those of `RevertOnLossIncrease`; they differ in the
+    state that is put back, which here is the one that the best epoch ended with. The two guards do
+    the same unless `tolerance`, `relative_tolerance` or `reference="previous"` lets an epoch be
+    accepted that is not the best. Before there is a best epoch it is the last accepted state.
+
+    Args:
+        monitor: Name of the quantity in the epoch's logs. Defaults to `"loss"`.
+        mode: `"min"`, `"max"` or `"auto"`, which infers it as Keras does. Defaults to `"auto"`.
+        tolerance: How much worse than the reference a value may be. Defaults to 0.
+        relative_tolerance: The same as a fraction of the reference's size. Defaults to 0.
+        reference: `"best"` or `"previous"`. Defaults to `"best"`.
+        patience: Number of worse epochs in a row that are let pass. Defaults to 0.
+        restore_optimizer: Whether the optimizer's state is put back too. Defaults to True.
+        lr_factor: After a revert the learning rate is multiplied by this. Defaults to 1.
+        min_lr: The learning rate is not cut below this. Defaults to 0.
+        max_reverts: After that many reverts training stops; None means no limit. Defaults to None.
+        start_from_epoch: Epochs before this one are accepted unjudged. Defaults to 0.
+        probe: None, or a tuple `(x, y)` or `(x, y, sample_weight)`. Defaults to None.
+        verbose: 0 is silent, 1 prints a line for each event. Defaults to 0.
+    """
+
+    _go_back_to = "best"

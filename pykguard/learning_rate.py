@@ -1,0 +1,88 @@
+"""Reading and scaling a model's learning rate so that the next step uses what is said here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from pykguard._optimizers import innermost
+
+
+@keras.saving.register_keras_serializable(package="pykguard")
+class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning-rate schedule, or a function of nothing, multiplied by a constant.
+
+    With `s(t)` the rate of `schedule` at step `t`:
+
+        rate(t) = max(scale * s(t), min(minimum, s(t)))
+
+    so that a rate is not scaled below `minimum`, and one that is below it already is not raised.
+
+    Args:
+        schedule: A `LearningRateSchedule`, or a callable without arguments.
+        scale: The factor, above 0.
+        minimum: The floor, in units of the learning rate.
+    """
+
+    def __init__(self, schedule: Any, scale: float, minimum: float = 0.0) -> None:
+        self.schedule = schedule
+        self.scale = scale
+        self.minimum = minimum
+
+    def __call__(self, step: Any) -> Any:
+        """The rate at `step`."""
+        rate = self.schedule(step) if _is_schedule(self.schedule) else self.schedule()
+        rate = keras.ops.convert_to_tensor(rate, dtype="float32")
+        floor = keras.ops.minimum(rate, self.minimum)
+        return keras.ops.maximum(rate * self.scale, floor)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal schedule."""
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "scale": self.scale,
+            "minimum": self.minimum,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ScaledSchedule:
+        """Rebuild from `get_config()`."""
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(schedule, config["scale"], config["minimum"])
+
+
+def read_learning_rate(model: Any) -> float | None:
+    """The rate of the model's optimizer; None where it has none."""
+    optimizer = innermost(getattr(model, "optimizer", None))
+    if optimizer is None:
+        return None
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def scale_learning_rate(model: Any, factor: float, minimum: float) -> None:
+    """Multiply the learning rate by `factor`, but not below `minimum`, from the next step on.
+
+    A rate that is a number is assigned. A schedule or a callable is wrapped in `ScaledSchedule`
+    and the compiled step is rebuilt, since a step that was traced would keep the old one.
+    """
+    optimizer = innermost(getattr(model, "optimizer", None))
+    if optimizer is None or factor == 1.0:
+        return
+    rate = optimizer._learning_rate
+    if _is_schedule(rate) or (callable(rate) and not _is_variable(rate)):
+        if isinstance(rate, ScaledSchedule):
+            rate, factor = rate.schedule, factor * rate.scale
+        optimizer.learning_rate = ScaledSchedule(rate, factor, minimum)
+        model.make_train_function(force=True)
+    else:
+        old = float(keras.ops.convert_to_numpy(rate))
+        optimizer.learning_rate = max(old * factor, min(minimum, old))
+
+
+def _is_schedule(rate: Any) -> bool:
+    return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+
+
+def _is_variable(rate: Any) -> bool:
+    return isinstance(rate, keras.Variable)

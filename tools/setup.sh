@@ -1,0 +1,99 @@
+#!/bin/sh
+# Brings a machine to the point where `make demo` or `make test` can run: R and its packages from the
+# distribution, Python packages into .venv. Installs only what is missing and asks nothing.
+# Usage: tools/setup.sh demo|test
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+case "${1:-}" in
+    demo) r_packages="reticulate R6 ggplot2"; tools=""; extras="tensorflow" ;;
+    test)
+        r_packages="reticulate R6 ggplot2 testthat jsonlite roxygen2 lintr knitr rmarkdown rcmdcheck"
+        tools="pandoc tidy"
+        extras="tensorflow,plot,test"
+        ;;
+    *) die "usage: tools/setup.sh demo|test" ;;
+esac
+
+# ---------------------------------------------------------------- what the system lacks
+missing=""
+need() { case " $missing " in *" $1 "*) ;; *) missing="$missing $1" ;; esac; }
+
+debian_name() { printf 'r-cran-%s' "$(printf '%s' "$1" | tr '[:upper:]' '[:lower:]')"; }
+
+look_for_r() {
+    if command -v Rscript >/dev/null 2>&1; then
+        Rscript --vanilla -e '
+            wanted <- commandArgs(TRUE)
+            found <- rownames(installed.packages())
+            cat(setdiff(wanted, found), sep = "\n")' $r_packages
+    else
+        need r-base-core
+        printf '%s\n' $r_packages
+    fi
+}
+
+# A Python that reticulate can bind to: 3.10 or newer, a shared libpython on disk, and venv.
+usable_python() {
+    "$1" - <<'PY' >/dev/null 2>&1
+import os, sys, sysconfig
+import ensurepip, venv
+var = sysconfig.get_config_var
+name = var("INSTSONAME") or ""
+places = [var("LIBDIR"), os.path.join(var("LIBDIR") or "", var("MULTIARCH") or "")]
+shared = any(name and os.path.exists(os.path.join(p, name)) for p in places if p)
+sys.exit(not (sys.version_info >= (3, 10) and shared))
+PY
+}
+
+find_python() {
+    for candidate in ${PYTHON:-} python3 /usr/bin/python3 python3.13 python3.12 python3.11 python3.10; do
+        if command -v "$candidate" >/dev/null 2>&1 && usable_python "$candidate"; then
+            command -v "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+for package in $(look_for_r); do need "$(debian_name "$package")"; done
+command -v Rscript >/dev/null 2>&1 || need r-base-core
+for tool in $tools; do command -v "$tool" >/dev/null 2>&1 || need "$tool"; done
+
+if [ ! -x .venv/bin/python ] && ! find_python >/dev/null; then
+    version=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3)
+    need python3
+    need python3-venv
+    need "libpython$version"
+fi
+
+if [ -n "$missing" ]; then
+    command -v apt-get >/dev/null 2>&1 || die "please install (Debian's names; see README for CRAN's):$missing"
+    [ "$(id -u)" = 0 ] || die "not root: please run 'apt-get install$missing' first"
+    say "installing$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq install -y --no-install-recommends $missing >/dev/null
+fi
+
+# ---------------------------------------------------------------- Python packages, in .venv
+old_reticulate=$(Rscript --vanilla -e 'cat(packageVersion("reticulate") < "1.38")')
+pins=""
+[ "$old_reticulate" = TRUE ] && pins="numpy<2"
+
+if ! .venv/bin/python -c 'import sys' >/dev/null 2>&1; then
+    python=$(find_python) || die "no Python 3.10 or newer with a shared libpython and venv was found"
+    rm -rf .venv
+    say "creating .venv with $python"
+    "$python" -m venv .venv
+fi
+
+stamp=.venv/.installed-$(printf '%s' "$extras|$pins|$(cat pyproject.toml)" | cksum | tr ' ' '-')
+if [ ! -e "$stamp" ]; then
+    say "installing Python packages into .venv ($extras)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extras]" $pins
+    : > "$stamp"
+fi
