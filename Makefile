@@ -1,0 +1,63 @@
+# make demo   trains four ways on the diamonds and writes examples/rescue.png
+# make test   runs every check
+# Both install what a fresh Debian or Ubuntu lacks; see tools/setup.sh.
+
+PYTHON = $(CURDIR)/.venv/bin/python
+RLIB = $(CURDIR)/build/library
+SOURCES = $(shell git ls-files --cached --others --exclude-standard \
+	DESCRIPTION NAMESPACE R man inst pykguard vignettes tests)
+
+export RETICULATE_PYTHON = $(PYTHON)
+export TF_CPP_MIN_LOG_LEVEL = 3
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: demo test install document format lint types pytest rcheck package clean setup-demo setup-test
+
+demo: setup-demo install
+	R_LIBS=$(RLIB):$$R_LIBS Rscript examples/rescue.R
+
+test: setup-test lint types pytest package rcheck
+	@echo "all checks passed"
+
+setup-demo:
+	@tools/setup.sh demo
+
+setup-test:
+	@tools/setup.sh test
+
+install: $(RLIB)/kguard/DESCRIPTION
+
+$(RLIB)/kguard/DESCRIPTION: $(SOURCES)
+	@mkdir -p $(RLIB)
+	@tools/build.sh --no-build-vignettes > build/build.log 2>&1 || { cat build/build.log; exit 1; }
+	@R CMD INSTALL --library=$(RLIB) build/kguard_*.tar.gz > build/install.log 2>&1 \
+		|| { cat build/install.log; exit 1; }
+
+document:
+	Rscript tools/roxygen.R
+
+format:
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+lint:
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	Rscript tools/lint.R
+	Rscript tools/roxygen.R --check
+
+types:
+	$(PYTHON) -m mypy
+
+pytest:
+	$(PYTHON) -m pytest
+
+# The wheel holds every module of the core, and imports without the checkout.
+package:
+	tools/check-wheel.sh
+
+rcheck:
+	Rscript tools/check.R
+
+clean:
+	rm -rf build .venv *.egg-info

@@ -1,0 +1,48 @@
+#' Leave the best weights in the model when training ends
+#'
+#' `callback_restore_best()` makes a callback for `fit()` that lets training run, keeps the state that
+#' the best epoch ended with, and puts it back at the end of `fit()`, however `fit()` stops. After an
+#' interrupt or an error the method `restore()` puts it back by hand.
+#'
+#' Minimising, an epoch is the best so far if `value < best - min_delta`, and the mirror image of it
+#' when maximising; a value or weights that are not finite are never the best. If no epoch was the
+#' best and the weights are not finite at the end, the initial state is put back, with a warning.
+#'
+#' What the object knows, its place beside other callbacks and its errors are described at
+#' [callback_revert_on_loss_increase()].
+#'
+#' @inheritParams callback_revert_on_loss_increase
+#' @param min_delta How much better than the best a value must be, in units of the quantity; at
+#'   least 0.
+#' @param start_from_epoch Number of epochs at the start that are never the best.
+#' @return An R6 object of class `RestoreBest`, to be put in the list `callbacks` of `fit()`.
+#' @examples
+#' \dontrun{
+#' keep <- callback_restore_best("val_loss")
+#' model |> fit(x, y, validation_split = 0.2, epochs = 100, callbacks = list(keep))
+#' keep$best_epoch
+#' }
+#' @export
+callback_restore_best <- function(monitor = "val_loss", mode = "auto", min_delta = 0,
+                                  restore_optimizer = FALSE, start_from_epoch = 0, probe = NULL,
+                                  verbose = 0) {
+  do.call(RestoreBest$new, as.list(environment()))
+}
+
+#' @rdname callback_restore_best
+#' @format `RestoreBest` is an R6 class generator; `$new()` takes the same arguments.
+#' @export
+RestoreBest <- R6Class("RestoreBest", # nolint: object_name_linter.
+  inherit = Guard,
+  public = list(
+    initialize = function(monitor = "val_loss", mode = "auto", min_delta = 0,
+                          restore_optimizer = FALSE, start_from_epoch = 0, probe = NULL,
+                          verbose = 0) {
+      super$initialize("RestoreBest", as.list(environment()))
+    },
+    restore = function() {
+      private$.kguard_python()$restore()
+      invisible(self)
+    }
+  )
+)

@@ -1,0 +1,41 @@
+#' Take back an epoch that made the model worse, to the best state so far
+#'
+#' `callback_revert_to_best_on_increase()` judges epochs by the rule of
+#' [callback_revert_on_loss_increase()], and puts back the state that the best epoch ended with. The
+#' two do the same unless `tolerance`, `relative_tolerance` or `reference = "previous"` lets an epoch
+#' be accepted that is not the best. Before there is a best epoch it is the last accepted state.
+#'
+#' What is restored, how it works beside other callbacks, what the object knows and its errors are
+#' described at [callback_revert_on_loss_increase()].
+#'
+#' @inheritParams callback_revert_on_loss_increase
+#' @return An R6 object of class `RevertToBestOnIncrease`, to be put in the list `callbacks` of
+#'   `fit()`.
+#' @examples
+#' \dontrun{
+#' guard <- callback_revert_to_best_on_increase("val_loss", relative_tolerance = 0.05)
+#' model |> fit(x, y, validation_split = 0.2, epochs = 30, callbacks = list(guard))
+#' guard$best_epoch
+#' }
+#' @export
+callback_revert_to_best_on_increase <- function( # nolint: object_length_linter.
+    monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0, reference = "best",
+    patience = 0, restore_optimizer = TRUE, lr_factor = 1, min_lr = 0, max_reverts = NULL,
+    start_from_epoch = 0, probe = NULL, verbose = 0) {
+  do.call(RevertToBestOnIncrease$new, as.list(environment()))
+}
+
+#' @rdname callback_revert_to_best_on_increase
+#' @format `RevertToBestOnIncrease` is an R6 class generator; `$new()` takes the same arguments.
+#' @export
+RevertToBestOnIncrease <- R6Class("RevertToBestOnIncrease", # nolint: object_name_linter.
+  inherit = Guard,
+  public = list(
+    initialize = function(monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0,
+                          reference = "best", patience = 0, restore_optimizer = TRUE,
+                          lr_factor = 1, min_lr = 0, max_reverts = NULL, start_from_epoch = 0,
+                          probe = NULL, verbose = 0) {
+      super$initialize("RevertToBestOnIncrease", as.list(environment()))
+    }
+  )
+)

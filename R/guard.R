@@ -1,0 +1,141 @@
+# What the R6 classes over a Python callback share. Their hooks are not called from Python, where the
+# work is done; they are there for subclasses, whose `super$on_epoch_end(epoch, logs)` runs the core.
+CoreCallback <- R6Class("kguard_core_callback", # nolint: object_name_linter.
+  inherit = KerasCallback,
+  public = list(
+    initialize = function(class, options) {
+      private$.kguard_core <- new_core(class, options)
+    },
+    on_epoch_begin = function(epoch, logs = NULL) private$.kguard_call("on_epoch_begin", epoch, logs),
+    on_epoch_end = function(epoch, logs = NULL) private$.kguard_call("on_epoch_end", epoch, logs),
+    on_train_batch_begin = function(batch, logs = NULL) {
+      private$.kguard_call("on_train_batch_begin", batch, logs)
+      self$on_batch_begin(batch, logs)
+    },
+    on_train_batch_end = function(batch, logs = NULL) {
+      private$.kguard_call("on_train_batch_end", batch, logs)
+      self$on_batch_end(batch, logs)
+    },
+    on_train_begin = function(logs = NULL) private$.kguard_call("on_train_begin", NULL, logs),
+    on_train_end = function(logs = NULL) private$.kguard_call("on_train_end", NULL, logs)
+  ),
+  private = list(
+    .kguard_core = NULL,
+    .kguard_python = function() {
+      if (is.null(private$.kguard_core)) {
+        stop_kguard(
+          "kguard_state_error",
+          class(self)[1L], " has no Python guard. ",
+          "Perhaps its `initialize()` does not call `super$initialize()`?"
+        )
+      }
+      private$.kguard_core
+    },
+    .kguard_call = function(hook, index, logs) {
+      logs <- if (is.null(logs)) NULL else do.call(reticulate::dict, as.list(logs))
+      index <- if (!is.null(index)) as.integer(index)
+      bridge()$call(private$.kguard_python(), hook, index, logs)
+      invisible()
+    },
+    .kguard_model = function() private$.kguard_python()$model,
+    .kguard_params = function() private$.kguard_python()$params,
+    .kguard_to_python = function() {
+      hooks <- overridden_hooks(self, private$.kguard_base_methods())
+      if (length(hooks) == 0L) {
+        return(private$.kguard_python())
+      }
+      hooks_to_python(self, hooks, core = private$.kguard_python())
+    },
+    .kguard_base_methods = function() {
+      utils::modifyList(KerasCallback$public_methods, CoreCallback$public_methods)
+    }
+  )
+)
+
+# The guards that judge epochs: what they did, and what they know.
+Guard <- R6Class("kguard_guard", # nolint: object_name_linter.
+  inherit = CoreCallback,
+  public = list(
+    print = function(...) {
+      cat(describe_guard(self), sep = "\n")
+      invisible(self)
+    }
+  ),
+  active = list(
+    events = function(value) {
+      if (!missing(value)) stop_read_only("events")
+      events_frame(bridge()$events(private$.kguard_python()))
+    },
+    n_reverts = function(value) {
+      if (!missing(value)) stop_read_only("n_reverts")
+      private$.kguard_python()$n_reverts
+    },
+    best = function(value) {
+      if (!missing(value)) stop_read_only("best")
+      or_na(private$.kguard_python()$best, NA_real_)
+    },
+    best_epoch = function(value) {
+      if (!missing(value)) stop_read_only("best_epoch")
+      or_na(private$.kguard_python()$best_epoch, NA_integer_, shift = 1L)
+    },
+    monitor = function(value) {
+      if (!missing(value)) stop_read_only("monitor")
+      private$.kguard_python()$monitor
+    }
+  )
+)
+
+stop_read_only <- function(field) {
+  stop_kguard("kguard_state_error", "`", field, "` is what the guard found; it cannot be assigned")
+}
+
+or_na <- function(value, na, shift = 0L) {
+  if (is.null(value)) na else value + shift
+}
+
+# Events as a data frame, a row an event. NA where an event has no such value; NaN is a value.
+events_frame <- function(events) {
+  column <- function(name, na) {
+    values <- lapply(events, function(event) if (is.null(event[[name]])) na else event[[name]])
+    vapply(values, function(value) as_mode(value, na), na)
+  }
+  data.frame(
+    epoch = column("epoch", NA_integer_),
+    batch = column("batch", NA_integer_),
+    action = column("action", NA_character_),
+    monitor = column("monitor", NA_character_),
+    value = column("value", NA_real_),
+    reference = column("reference", NA_real_),
+    restored_from = column("restored_from", NA_integer_),
+    learning_rate = column("learning_rate", NA_real_),
+    reason = column("reason", NA_character_)
+  )
+}
+
+as_mode <- function(value, like) {
+  storage.mode(value) <- storage.mode(like)
+  value
+}
+
+describe_guard <- function(guard) {
+  best <- if (is.na(guard$best_epoch)) {
+    "none yet"
+  } else {
+    sprintf("%.4g in epoch %d", guard$best, guard$best_epoch)
+  }
+  events <- guard$events
+  c(
+    sprintf("<%s> on %s", class(guard)[1L], guard$monitor),
+    sprintf("  best: %s; events: %d", best, nrow(events)),
+    if (nrow(events)) paste0("  ", event_lines(events))
+  )
+}
+
+event_lines <- function(events) {
+  state <- ifelse(events$restored_from == 0L, "the initial state",
+    paste("epoch", events$restored_from)
+  )
+  outcome <- ifelse(events$action == "stop", "training stopped", paste(events$action, "to", state))
+  value <- ifelse(is.na(events$value) & !is.nan(events$value), "", sprintf(" %.4g", events$value))
+  sprintf("epoch %d: %s%s %s: %s", events$epoch, events$monitor, value, events$reason, outcome)
+}

@@ -1,0 +1,97 @@
+#' Base class of R6 callbacks
+#'
+#' Derive an R6 class from `KerasCallback`, override the hooks you need, and pass
+#' an object of it to `fit()`: to keras3's `fit()`, or to `$fit()` of a Keras model
+#' used through reticulate, alone or beside other callbacks. Hooks that a class
+#' does not override are never called, so they cost nothing.
+#'
+#' @section Fields:
+#' \describe{
+#'   \item{`model`}{The Keras model being trained.}
+#'   \item{`params`}{Named list of training parameters: verbosity, number of epochs, steps.}
+#' }
+#'
+#' @section Hooks:
+#' `epoch` and `batch` count from 1. `logs` is a named list of the metrics so far.
+#' A named list that a hook returns is merged into `logs`, for the callbacks behind it and for the
+#' history.
+#' \describe{
+#'   \item{`on_train_begin(logs)`, `on_train_end(logs)`}{Around `fit()`.}
+#'   \item{`on_epoch_begin(epoch, logs)`, `on_epoch_end(epoch, logs)`}{Around each epoch.}
+#'   \item{`on_train_batch_begin(batch, logs)`, `on_train_batch_end(batch, logs)`}{Around each batch
+#'     of `fit()`. `on_batch_begin()` and `on_batch_end()` are other names for them.}
+#'   \item{`on_test_begin(logs)`, `on_test_end(logs)`}{Around `evaluate()`, and around the validation
+#'     in `fit()`.}
+#'   \item{`on_test_batch_begin(batch, logs)`, `on_test_batch_end(batch, logs)`}{Around each batch of
+#'     them.}
+#'   \item{`on_predict_begin(logs)`, `on_predict_end(logs)`}{Around `predict()`.}
+#'   \item{`on_predict_batch_begin(batch, logs)`, `on_predict_batch_end(batch, logs)`}{Around each
+#'     batch of it.}
+#' }
+#' An error in a hook stops training; its message names the class and the hook.
+#'
+#' @format An R6 class generator.
+#' @examples
+#' BatchLosses <- R6::R6Class("BatchLosses",
+#'   inherit = KerasCallback,
+#'   public = list(
+#'     losses = NULL,
+#'     on_batch_end = function(batch, logs = list()) {
+#'       self$losses <- c(self$losses, logs[["loss"]])
+#'     }
+#'   )
+#' )
+#' losses <- BatchLosses$new()
+#' \dontrun{
+#' model$fit(x, y, epochs = 2L, callbacks = list(losses))
+#' losses$losses
+#' }
+#' @export
+KerasCallback <- R6Class("KerasCallback", # nolint: object_name_linter.
+  public = list(
+    print = function(...) {
+      cat("<", class(self)[1L], ">\n", sep = "")
+      hooks <- overridden_hooks(self, KerasCallback$public_methods)
+      cat("  hooks: ", if (length(hooks)) paste(hooks, collapse = ", ") else "none", "\n", sep = "")
+      invisible(self)
+    },
+    set_context = function(params = NULL, model = NULL) {
+      self$params <- params
+      self$model <- model
+    },
+    on_epoch_begin = function(epoch, logs = NULL) invisible(),
+    on_epoch_end = function(epoch, logs = NULL) invisible(),
+    on_batch_begin = function(batch, logs = NULL) invisible(),
+    on_batch_end = function(batch, logs = NULL) invisible(),
+    on_train_batch_begin = function(batch, logs = NULL) self$on_batch_begin(batch, logs),
+    on_train_batch_end = function(batch, logs = NULL) self$on_batch_end(batch, logs),
+    on_train_begin = function(logs = NULL) invisible(),
+    on_train_end = function(logs = NULL) invisible(),
+    on_test_batch_begin = function(batch, logs = NULL) invisible(),
+    on_test_batch_end = function(batch, logs = NULL) invisible(),
+    on_test_begin = function(logs = NULL) invisible(),
+    on_test_end = function(logs = NULL) invisible(),
+    on_predict_batch_begin = function(batch, logs = NULL) invisible(),
+    on_predict_batch_end = function(batch, logs = NULL) invisible(),
+    on_predict_begin = function(logs = NULL) invisible(),
+    on_predict_end = function(logs = NULL) invisible()
+  ),
+  active = list(
+    model = function(value) {
+      if (missing(value)) private$.kguard_model() else private$.kguard_context$model <- value
+    },
+    params = function(value) {
+      if (missing(value)) private$.kguard_params() else private$.kguard_context$params <- value
+    }
+  ),
+  private = list(
+    .kguard_context = list(model = NULL, params = NULL),
+    .kguard_model = function() private$.kguard_context$model,
+    .kguard_params = function() private$.kguard_context$params,
+    # The Python callback that stands for this object: one in R's hooks.
+    .kguard_to_python = function() {
+      hooks <- overridden_hooks(self, KerasCallback$public_methods)
+      hooks_to_python(self, hooks, core = NULL)
+    }
+  )
+)

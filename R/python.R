@@ -1,0 +1,51 @@
+the <- new.env(parent = emptyenv())
+
+.onLoad <- function(libname, pkgname) {
+  declare_python_needs()
+}
+
+# reticulate from 1.41 on sets up a Python environment from what packages declare.
+declare_python_needs <- function() {
+  if ("py_require" %in% getNamespaceExports("reticulate")) {
+    py_require <- getExportedValue("reticulate", "py_require")
+    py_require(c("keras>=3.5", "tensorflow"))
+  }
+}
+
+# The Python module behind the R functions, loaded on first use.
+bridge <- function() {
+  if (is.null(the$bridge)) {
+    the$bridge <- load_bridge(system.file("python", package = "kguard"))
+  }
+  the$bridge
+}
+
+load_bridge <- function(path) {
+  if (!file.exists(file.path(path, "pykguard", "__init__.py"))) {
+    stop_kguard(
+      "kguard_installation_error",
+      "kguard was installed without its Python part, which should be in ",
+      sQuote(file.path(path, "pykguard"), FALSE), ". Please install it again."
+    )
+  }
+  if (!reticulate::py_available(initialize = TRUE)) {
+    stop_kguard(
+      "kguard_python_error",
+      "kguard needs Python, and reticulate found none. ",
+      "Set the environment variable RETICULATE_PYTHON to a Python that has Keras 3."
+    )
+  }
+  for (module in c("keras", "tensorflow")) {
+    if (!reticulate::py_module_available(module)) stop_missing_module(module)
+  }
+  reticulate::import_from_path("pykguard.r_bridge", path = path)
+}
+
+stop_missing_module <- function(module) {
+  python <- reticulate::py_config()$python
+  stop_kguard(
+    "kguard_python_error",
+    "kguard needs the Python module ", sQuote(module, FALSE), ", which is not in ", python,
+    ". To install it, run\n  ", shQuote(python), " -m pip install keras tensorflow"
+  )
+}
