@@ -55,7 +55,7 @@ RecordedHistory <- R6Class("kguard_history", # nolint: object_name_linter.
     print = function(...) {
       epochs <- self$epochs
       cat(sprintf("<%s> of %d batches in %d epochs\n", class(self)[1L], length(self$losses), nrow(epochs)))
-      if (nrow(epochs)) print(utils::tail(epochs, 3L), row.names = FALSE)
+      if (nrow(epochs)) print(tail(epochs, 3L), row.names = FALSE)
       invisible(self)
     }
   ),

@@ -47,7 +47,7 @@ CoreCallback <- R6Class("kguard_core_callback", # nolint: object_name_linter.
       hooks_to_python(self, hooks, core = private$.kguard_python())
     },
     .kguard_base_methods = function() {
-      utils::modifyList(KerasCallback$public_methods, CoreCallback$public_methods)
+      modifyList(KerasCallback$public_methods, CoreCallback$public_methods)
     }
   )
 )
@@ -57,7 +57,8 @@ Guard <- R6Class("kguard_guard", # nolint: object_name_linter.
   inherit = CoreCallback,
   public = list(
     print = function(...) {
-      cat(describe_guard(self), sep = "\n")
+      lines <- vapply(bridge()$events(private$.kguard_python()), `[[`, "", "line")
+      cat(describe_guard(self, lines), sep = "\n")
       invisible(self)
     }
   ),
@@ -117,25 +118,15 @@ as_mode <- function(value, like) {
   value
 }
 
-describe_guard <- function(guard) {
+describe_guard <- function(guard, lines) {
   best <- if (is.na(guard$best_epoch)) {
     "none yet"
   } else {
     sprintf("%.4g in epoch %d", guard$best, guard$best_epoch)
   }
-  events <- guard$events
   c(
     sprintf("<%s> on %s", class(guard)[1L], guard$monitor),
-    sprintf("  best: %s; events: %d", best, nrow(events)),
-    if (nrow(events)) paste0("  ", event_lines(events))
+    sprintf("  best: %s; events: %d", best, length(lines)),
+    paste0("  ", lines)[seq_along(lines)]
   )
-}
-
-event_lines <- function(events) {
-  state <- ifelse(events$restored_from == 0L, "the initial state",
-    paste("epoch", events$restored_from)
-  )
-  outcome <- ifelse(events$action == "stop", "training stopped", paste(events$action, "to", state))
-  value <- ifelse(is.na(events$value) & !is.nan(events$value), "", sprintf(" %.4g", events$value))
-  sprintf("epoch %d: %s%s %s: %s", events$epoch, events$monitor, value, events$reason, outcome)
 }

@@ -15,4 +15,5 @@
 #' @keywords internal
 #' @importFrom R6 R6Class
 #' @importFrom reticulate r_to_py
+#' @importFrom utils modifyList tail
 "_PACKAGE"

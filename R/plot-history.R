@@ -85,7 +85,9 @@ ggplot_history <- function(parts) {
     )
   }
   plot <- plot +
-    ggplot2::scale_colour_manual(values = history_colours, name = NULL) +
+    ggplot2::scale_colour_manual(
+      values = history_colours, breaks = c("loss", "val_loss"), name = NULL
+    ) +
     ggplot2::labs(
       x = "epoch", y = "loss",
       caption = paste(

@@ -49,13 +49,17 @@ def construct(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def events(guard: Any) -> list[dict[str, Any]]:
-    """A guard's events with epochs and batches counted from 1; epoch 0 is the initial state."""
+    """A guard's events, each with its line for the console.
+
+    Epochs and batches count from 1; epoch 0 is the initial state.
+    """
     return [
         {
             **event.to_dict(),
             "epoch": event.epoch + 1,
             "batch": _from_one(event.batch),
             "restored_from": _from_one(event.restored_from),
+            "line": str(event),
         }
         for event in guard.events
     ]

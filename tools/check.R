@@ -1,6 +1,7 @@
 # Builds the package with its vignettes and checks the tarball as CRAN does. Stops unless there are no
 # errors, no warnings, and no note but that the submission is new.
 Sys.setenv(
+  TZ = Sys.getenv("TZ", "UTC"),
   "_R_CHECK_CRAN_INCOMING_REMOTE_" = "false", # no network is needed
   "_R_CHECK_SYSTEM_CLOCK_" = "false"
 )

@@ -12,7 +12,7 @@ case "${1:-}" in
     demo) r_packages="reticulate R6 ggplot2"; tools=""; extras="tensorflow" ;;
     test)
         r_packages="reticulate R6 ggplot2 testthat jsonlite roxygen2 lintr knitr rmarkdown rcmdcheck"
-        tools="pandoc tidy"
+        tools="pandoc tidy qpdf"
         extras="tensorflow,plot,test"
         ;;
     *) die "usage: tools/setup.sh demo|test" ;;

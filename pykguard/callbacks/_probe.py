@@ -36,7 +36,7 @@ class Probe(NamedTuple):
             self.loss(model)
         except Exception as error:
             requirement = f"data that the model can be evaluated on ({_first_line(error)})"
-            raise OptionValueError("probe", requirement, _shapes(self)) from error
+            raise OptionValueError("probe", requirement, _Shapes(self)) from error
 
 
 def as_probe(value: Any) -> Probe | None:
@@ -51,29 +51,37 @@ def as_probe(value: Any) -> Probe | None:
     if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
         raise OptionTypeError("probe", REQUIREMENT, value)
     probe = Probe(*(_as_arrays(part) for part in value))
-    rows = {len(a) if np.ndim(a) else -1 for a in keras.tree.flatten(tuple(value)) if a is not None}
+    if probe.x is None:
+        raise OptionTypeError("probe", REQUIREMENT, value)
+    rows = {len(a) if np.ndim(a) else -1 for a in keras.tree.flatten(tuple(probe)) if a is not None}
     if len(rows) != 1 or rows & {-1, 0}:
-        raise OptionValueError("probe", REQUIREMENT, _shapes(probe))
+        raise OptionValueError("probe", REQUIREMENT, _Shapes(probe))
     return probe
 
 
 def _as_arrays(part: Any) -> Any:
     def as_array(leaf: Any) -> Any:
         array = keras.ops.convert_to_numpy(leaf) if keras.ops.is_tensor(leaf) else np.asarray(leaf)
-        if array.dtype.kind not in "biufS" and array.dtype.kind != "U":
+        if array.dtype.kind not in "biufSU":
             raise OptionTypeError("probe", REQUIREMENT, leaf)
         return array
 
     if part is None:
         return None
-    if isinstance(part, list) and not any(np.ndim(p) for p in part):
-        return as_array(part)
+    if isinstance(part, list) and not any(hasattr(item, "shape") for item in part):
+        return as_array(part)  # numbers, or rows of them; a list of arrays is several inputs
     return keras.tree.map_structure(as_array, part)
 
 
-def _shapes(probe: Probe) -> str:
-    shapes = keras.tree.map_structure(lambda a: None if a is None else np.shape(a), tuple(probe))
-    return f"shapes {shapes}"
+class _Shapes:
+    """Stands for a probe in messages."""
+
+    def __init__(self, probe: Probe) -> None:
+        parts = tuple(probe if probe.sample_weight is not None else probe[:2])
+        self._shapes = keras.tree.map_structure(np.shape, parts)
+
+    def __repr__(self) -> str:
+        return f"arrays of shapes {self._shapes}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,29 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import helpers
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_marker_model():
+    model = helpers.marker_model()
+    model.evaluate(*helpers.ones(), verbose=0)
+    return model
+
+
+@pytest.fixture
+def marked(shared_marker_model):
+    """A compiled model of one weight, at its initial value and learning rate."""
+    helpers.mark(shared_marker_model, -1)
+    shared_marker_model.optimizer.learning_rate = 0.1
+    shared_marker_model.stop_training = False
+    return shared_marker_model

@@ -1,0 +1,223 @@
+"""Small models and data, and callbacks that make training go bad in a known way."""
+
+import json
+import math
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import pykguard
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(pykguard.__file__).parent
+NAN = math.nan
+
+
+# ---------------------------------------------------------------- data
+def line(rows=32):
+    """Rows on a plane with little noise."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(rows, 3))
+    y = x @ [[1.0], [-2.0], [0.5]] + 0.3 + 0.01 * random.normal(size=(rows, 1))
+    return x.astype("float32"), y.astype("float32")
+
+
+def ones(rows=4):
+    return np.ones((rows, 1), "float32"), np.ones((rows, 1), "float32")
+
+
+class PoisonedData(keras.callbacks.Callback):
+    """`data`, in a fixed order, whose inputs are NaN in the given epochs."""
+
+    def __init__(self, x, y, epochs, batch_size=8):
+        super().__init__()
+        self.epochs = epochs
+        factor = tf.Variable(1.0)
+        batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+        self.data = batches.map(lambda x, y: (x * factor, y))
+        self.factor = factor
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.factor.assign(NAN if epoch in self.epochs else 1.0)
+
+
+# ---------------------------------------------------------------- models
+def dense_model(optimizer="adam", *, seed=1, **compile_options):
+    keras.utils.set_random_seed(seed)
+    layers = [
+        keras.Input((3,)),
+        keras.layers.Dense(4, activation="tanh"),
+        keras.layers.Dense(1),
+    ]
+    model = keras.Sequential(layers)
+    model.compile(optimizer, "mse", **compile_options)
+    return model
+
+
+def noisy_model(optimizer, **compile_options):
+    """A model with every kind of state: BatchNorm statistics and a seed generator."""
+    keras.utils.set_random_seed(1)
+    layers = [
+        keras.Input((3,)),
+        keras.layers.Dense(8, activation="tanh"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.3, seed=5),
+        keras.layers.Dense(1, dtype="float32"),
+    ]
+    model = keras.Sequential(layers)
+    model.compile(optimizer, "mse", **compile_options)
+    return model
+
+
+class Subclassed(keras.Model):
+    """A model that has no variables before it sees data."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = keras.layers.Dense(4, activation="tanh")
+        self.drop = keras.layers.Dropout(0.2)
+        self.out = keras.layers.Dense(1)
+
+    def call(self, inputs, training=False):
+        return self.out(self.drop(self.hidden(inputs), training=training))
+
+
+def marker_model():
+    """One weight, whose value a test uses to tell states apart."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["accuracy"])
+    return model
+
+
+def mark(model, value):
+    model.weights[0].assign(np.full(model.weights[0].shape, value, "float32"))
+
+
+def marker(model):
+    return float(np.ravel(model.weights[0].numpy())[0])
+
+
+def constant_gradient_model(learning_rate):
+    """One weight that each step of plain SGD lowers by exactly the learning rate."""
+    dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((1,)), dense])
+    model.compile(keras.optimizers.SGD(learning_rate), lambda y, p: keras.ops.mean(p))
+    return model
+
+
+def flat(variables):
+    return np.concatenate([np.ravel(np.asarray(v, dtype="float64")) for v in variables])
+
+
+def training_state(model):
+    """All that a later step depends on, except the learning rate."""
+    optimizer = model.optimizer
+    rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+    return flat(model.variables + [v for v in optimizer.variables if v is not rate])
+
+
+# ---------------------------------------------------------------- callbacks
+class Scripted(keras.callbacks.Callback):
+    """Gives each epoch's logs the values of a script; stands in front of a guard."""
+
+    def __init__(self, **columns):
+        super().__init__()
+        self.columns = columns
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update({name: values[epoch] for name, values in self.columns.items()})
+
+
+class Marks(keras.callbacks.Callback):
+    """Sets the marker to the epoch's number; stands in front of a guard."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        mark(self.model, epoch)
+
+
+class StepSizes(keras.callbacks.Callback):
+    """By how much each step lowered the only weight of the model."""
+
+    def on_train_begin(self, logs=None):
+        self.sizes = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.before = marker(self.model)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.sizes.append(self.before - marker(self.model))
+
+
+class KickAfterLastBatch(keras.callbacks.Callback):
+    """Sets a weight to a huge value after the last batch of one epoch."""
+
+    def __init__(self, epoch, value=1e6):
+        super().__init__()
+        self.kicked = epoch
+        self.value = value
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == self.kicked and batch == self.params["steps"] - 1:
+            mark(self.model, self.value)
+
+
+class RaisesInEpoch(keras.callbacks.Callback):
+    def __init__(self, epoch, error):
+        super().__init__()
+        self.bad_epoch = epoch
+        self.error = error
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.bad_epoch:
+            raise self.error
+
+
+class StatesAfterEpochs(keras.callbacks.Callback):
+    """The weights that each epoch ended with; stands in front of a guard."""
+
+    def on_train_begin(self, logs=None):
+        self.weights = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.weights.append(flat(self.model.weights))
+
+
+# ---------------------------------------------------------------- traces
+SPECIAL = {"NaN": NAN, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def traces(name):
+    cases = json.loads((ROOT / "tests" / "fixtures" / name).read_text(encoding="utf-8"))
+    for case in cases:
+        case["logs"] = [
+            {key: SPECIAL.get(value, value) for key, value in entry.items()}
+            for entry in case["logs"]
+        ]
+    return cases
+
+
+def drive(guard, model, logs):
+    """Let a guard judge epochs that never ran; returns the marker after each of them.
+
+    The marker is set to the epoch's number before the guard sees the epoch.
+    """
+    markers = []
+    guard.set_model(model)
+    guard.on_train_begin()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pykguard.GuardWarning)
+        for epoch, entry in enumerate(logs):
+            mark(model, epoch)
+            guard.on_epoch_end(epoch, dict(entry))
+            markers.append(marker(model))
+    return markers
+
+
+def reverts(guard):
+    return [event for event in guard.events if event.action == "revert"]

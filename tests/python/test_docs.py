@@ -1,0 +1,96 @@
+import ast
+import inspect
+import re
+
+import pytest
+
+import pykguard
+
+GUARDS = [
+    pykguard.RevertOnLossIncrease,
+    pykguard.RevertToBestOnIncrease,
+    pykguard.RestoreBest,
+    pykguard.LossHistory,
+]
+PUBLIC = [getattr(pykguard, name) for name in pykguard.__all__ if name != "__version__"]
+
+
+def section(thing, title):
+    """The entries of one section of a docstring: name and text, in order."""
+    lines = inspect.getdoc(thing).splitlines()
+    if f"{title}:" not in lines:
+        return {}
+    entries = {}
+    for text in lines[lines.index(f"{title}:") + 1 :]:
+        if text and not text.startswith(" "):
+            break
+        start = re.match(r"    (\w+): (.*)", text)
+        if start:
+            name = start.group(1)
+            entries[name] = start.group(2)
+        elif text.strip():
+            entries[name] += " " + text.strip()
+    return entries
+
+
+def parameters(function):
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name != "self"
+    }
+
+
+def methods_with_arguments():
+    for guard in GUARDS:
+        for name, method in inspect.getmembers(guard, inspect.isfunction):
+            own = method.__module__.startswith("pykguard") and not name.startswith("_")
+            if own and section(method, "Args"):
+                yield pytest.param(method, id=f"{guard.__name__}.{name}")
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_every_public_thing_says_what_it_is_in_its_first_line(thing):
+    first = (thing.__dict__.get("__doc__") or "").split("\n")[0]
+    assert first.endswith(".") and len(first) > 15
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_the_documented_arguments_are_the_real_ones(guard):
+    assert list(section(guard, "Args")) == list(parameters(guard))
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_the_documented_defaults_are_the_real_ones(guard):
+    entries = section(guard, "Args")
+    said = {
+        name: ast.literal_eval(re.search(r"Defaults to `?(.+?)`?\.$", text).group(1))
+        for name, text in entries.items()
+    }
+    assert said == parameters(guard)
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_only_the_first_option_may_be_given_by_position(guard):
+    kinds = [p.kind for p in inspect.signature(guard).parameters.values()]
+    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * (
+        len(kinds) - 1
+    )
+
+
+@pytest.mark.parametrize("method", list(methods_with_arguments()))
+def test_the_documented_arguments_of_methods_are_the_real_ones(method):
+    assert list(section(method, "Args")) == list(parameters(method))
+
+
+def test_the_documented_fields_of_an_event_are_the_real_ones():
+    assert tuple(section(pykguard.Event, "Attributes")) == pykguard.Event._fields
+
+
+def test_the_documented_fields_of_an_option_error_are_the_real_ones():
+    error = pykguard.OptionValueError("tolerance", "positive", -1)
+    assert set(section(pykguard.OptionValueError, "Attributes")) == set(vars(error))
+
+
+def test_both_revert_guards_take_the_same_options():
+    assert parameters(pykguard.RevertOnLossIncrease) == parameters(pykguard.RevertToBestOnIncrease)

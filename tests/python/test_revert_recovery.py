@@ -1,0 +1,143 @@
+import math
+
+import helpers
+import keras
+import numpy as np
+import pytest
+
+from pykguard import RevertOnLossIncrease
+
+X, Y = helpers.line()
+
+OPTIMIZERS = {
+    "Adam": lambda: keras.optimizers.Adam(0.01),
+    "SGD with momentum": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
+    "RMSprop": lambda: keras.optimizers.RMSprop(0.01),
+}
+each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+
+
+class CopiedRecipe(keras.callbacks.Callback):
+    """What people copy today: keeps the weights, and nothing of the optimizer."""
+
+    def on_train_begin(self, logs=None):
+        self.best = math.inf
+        self.kept = self.model.get_weights()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs["loss"] <= self.best:
+            self.best = logs["loss"]
+            self.kept = self.model.get_weights()
+        else:
+            self.model.set_weights(self.kept)
+
+
+def fit_poisoned(model, guard, *, poisoned, epochs):
+    data = helpers.PoisonedData(X, Y, poisoned)
+    history = model.fit(data.data, epochs=epochs, verbose=0, callbacks=[data, guard])
+    return history.history["loss"]
+
+
+@each_optimizer
+def test_training_recovers_from_a_poisoned_epoch(optimizer):
+    guard = RevertOnLossIncrease()
+    losses = fit_poisoned(helpers.dense_model(optimizer()), guard, poisoned={2}, epochs=6)
+    assert math.isnan(losses[2])
+    assert [event.epoch for event in guard.events] == [2]
+    later = [losses[1], *losses[3:]]
+    assert np.isfinite(later).all() and later == sorted(later, reverse=True)
+
+
+@each_optimizer
+def test_weights_alone_do_not_recover(optimizer):
+    model = helpers.dense_model(optimizer())
+    losses = fit_poisoned(model, CopiedRecipe(), poisoned={2}, epochs=6)
+    assert np.isfinite(losses[:2]).all()
+    assert np.isnan(losses[2:]).all()
+
+
+@each_optimizer
+def test_a_guard_that_leaves_the_optimizer_alone_does_not_recover_either(optimizer):
+    guard = RevertOnLossIncrease(restore_optimizer=False, max_reverts=3)
+    losses = fit_poisoned(helpers.dense_model(optimizer()), guard, poisoned={2}, epochs=6)
+    assert np.isnan(losses[2:]).all()
+
+
+def built():
+    return helpers.dense_model()
+
+
+def sequential_without_input():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def subclassed():
+    keras.utils.set_random_seed(1)
+    model = helpers.Subclassed()
+    model.compile("adam", "mse", metrics=["mae"])
+    return model
+
+
+@pytest.mark.parametrize("make", [built, sequential_without_input, subclassed])
+def test_a_poisoned_first_epoch_goes_back_to_the_very_initial_state(make):
+    untrained = make()
+    untrained(X)
+    model = make()
+    guard = RevertOnLossIncrease()
+    fit_poisoned(model, guard, poisoned={0}, epochs=1)
+    assert np.array_equal(helpers.flat(model.weights), helpers.flat(untrained.weights))
+    assert not helpers.flat(v for v in model.optimizer.variables if "learning" not in v.path).any()
+    assert [event.restored_from for event in guard.events] == [-1]
+
+
+@pytest.mark.parametrize("make", [built, sequential_without_input, subclassed])
+def test_training_recovers_from_a_poisoned_first_epoch(make):
+    losses = fit_poisoned(make(), RevertOnLossIncrease(), poisoned={0}, epochs=4)
+    assert np.isfinite(losses[1:]).all() and losses[3] < losses[1]
+
+
+@pytest.fixture
+def mixed_precision():
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_dtype_policy("float32")
+
+
+def assert_rolled_back_as_if_it_had_not_been(make):
+    """Epochs 1, 2, a poisoned one and 3 end exactly where epochs 1, 2 and 3 end."""
+    plain, rescued = make(), make()
+    fit_poisoned(plain, keras.callbacks.Callback(), poisoned=set(), epochs=3)
+    guard = RevertOnLossIncrease(tolerance=100)
+    fit_poisoned(rescued, guard, poisoned={2}, epochs=4)
+    assert guard.n_reverts == 1
+    assert np.array_equal(helpers.training_state(rescued), helpers.training_state(plain))
+
+
+STEPS = {
+    "Adam": lambda: helpers.noisy_model(keras.optimizers.Adam(0.01)),
+    "two steps an execution": lambda: helpers.noisy_model(
+        keras.optimizers.Adam(0.01), steps_per_execution=2
+    ),
+    "accumulated gradients and averaged weights": lambda: helpers.noisy_model(
+        keras.optimizers.Adam(0.01, gradient_accumulation_steps=3, use_ema=True)
+    ),
+    "a schedule": lambda: helpers.noisy_model(
+        keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.9), 0.9)
+    ),
+}
+
+
+@pytest.mark.parametrize("make", STEPS.values(), ids=STEPS.keys())
+def test_a_rolled_back_epoch_leaves_no_trace(make):
+    assert_rolled_back_as_if_it_had_not_been(make)
+
+
+def test_a_rolled_back_epoch_leaves_no_trace_in_mixed_precision(mixed_precision):
+    def make():
+        return helpers.noisy_model(keras.optimizers.Adam(0.01))
+
+    assert isinstance(make().optimizer, keras.optimizers.LossScaleOptimizer)
+    assert_rolled_back_as_if_it_had_not_been(make)

@@ -1,0 +1,4 @@
+library(testthat)
+library(kguard)
+
+test_check("kguard")

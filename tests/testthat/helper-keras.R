@@ -1,0 +1,74 @@
+# Tests that train need Keras. Where kguard's own checks run they must not be skipped.
+skip_without_keras <- function() {
+  if (identical(Sys.getenv("KGUARD_TEST_KERAS"), "required")) {
+    return(invisible())
+  }
+  skip_on_cran()
+  skip_if_not(
+    reticulate::py_available(initialize = TRUE) &&
+      reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow"),
+    "Python with Keras and TensorFlow"
+  )
+}
+
+keras <- function() reticulate::import("keras")
+
+# y = x b + noise, with 60 rows of 3 columns.
+regression_data <- function() {
+  x <- withr_seed(7, matrix(stats::rnorm(180), 60))
+  list(x = x, y = x %*% c(1, -2, 3))
+}
+
+withr_seed <- function(seed, code) {
+  old <- if (exists(".Random.seed", globalenv())) get(".Random.seed", globalenv())
+  on.exit(if (!is.null(old)) assign(".Random.seed", old, globalenv()))
+  set.seed(seed)
+  code
+}
+
+small_model <- function(optimizer = "adam", metrics = NULL) {
+  keras()$utils$set_random_seed(1L)
+  layers <- keras()$layers
+  model <- keras()$Sequential(list(
+    layers$Input(shape = list(3L)), layers$Dense(4L, activation = "relu"), layers$Dense(1L)
+  ))
+  model$compile(optimizer, "mse", metrics = metrics)
+  model
+}
+
+weights_of <- function(model) lapply(model$get_weights(), as.vector)
+
+# Makes the weights NaN at the end of some epochs, as a broken batch would.
+Breaker <- R6::R6Class("Breaker", # nolint: object_name_linter.
+  inherit = KerasCallback,
+  public = list(
+    epochs = NULL,
+    initialize = function(...) self$epochs <- c(...),
+    on_epoch_end = function(epoch, logs = NULL) {
+      if (epoch %in% self$epochs) {
+        kernel <- self$model$layers[[1]]$kernel
+        kernel$assign(array(NaN, dim = c(3L, 4L)))
+      }
+    }
+  )
+)
+
+fit_quietly <- function(model, callbacks, epochs = 4L, ...) {
+  data <- regression_data()
+  model$fit(data$x, data$y,
+    epochs = epochs, batch_size = 20L, verbose = 0L, shuffle = FALSE,
+    callbacks = callbacks, ...
+  )
+}
+
+# Runs R code in a process of its own and returns its lines.
+in_fresh_r <- function(code, env = character()) {
+  file <- tempfile(fileext = ".R")
+  on.exit(unlink(file))
+  writeLines(code, file)
+  libraries <- paste0("R_LIBS=", paste(.libPaths(), collapse = .Platform$path.sep))
+  suppressWarnings(system2(
+    file.path(R.home("bin"), "Rscript"), c("--no-init-file", file),
+    stdout = TRUE, stderr = TRUE, env = c(libraries, env)
+  ))
+}

@@ -1,0 +1,48 @@
+trained <- function() {
+  guard <- callback_revert_on_loss_increase()
+  history <- callback_loss_history()
+  fit_quietly(small_model(), list(Breaker$new(2), guard, history))
+  list(guard = guard, history = history)
+}
+
+test_that("a plot shows every batch, every epoch and the reverts", {
+  skip_without_keras()
+  skip_if_not_installed("ggplot2")
+  run <- trained()
+  plot <- plot(run$history, run$guard)
+  expect_s3_class(plot, "ggplot")
+  drawn <- lapply(seq_along(plot$layers), function(i) ggplot2::layer_data(plot, i))
+  expect_identical(nrow(drawn[[1]]), 12L)
+  expect_equal(drawn[[2]]$xintercept, 2)
+  expect_identical(nrow(drawn[[3]]), 4L)
+})
+
+test_that("losses that are not finite are marked, not dropped", {
+  skip_without_keras()
+  run <- trained()
+  parts <- kguard:::plot_parts(run$history, NULL)
+  expect_identical(nrow(parts$bad), 0L)
+  history <- callback_loss_history()
+  data <- regression_data()
+  data$y[30] <- NaN
+  model <- small_model()
+  model$fit(data$x, data$y, epochs = 1L, batch_size = 20L, shuffle = FALSE, verbose = 0L, callbacks = list(history))
+  expect_identical(kguard:::plot_parts(history, NULL)$bad$batch, 2:3)
+})
+
+test_that("base graphics draw the same", {
+  skip_without_keras()
+  run <- trained()
+  file <- tempfile(fileext = ".pdf")
+  grDevices::pdf(file)
+  on.exit(unlink(file))
+  kguard:::base_plot_history(kguard:::plot_parts(run$history, run$guard))
+  grDevices::dev.off()
+  expect_gt(file.size(file), 1000)
+})
+
+test_that("what cannot be plotted is refused", {
+  skip_without_keras()
+  expect_error(plot(callback_loss_history()), class = "kguard_state_error")
+  expect_error(plot(trained()$history, guard = "guard"), class = "kguard_option_error")
+})
