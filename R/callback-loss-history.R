@@ -39,7 +39,7 @@ callback_loss_history <- function(path = NULL, every = 1) {
 #' @rdname callback_loss_history
 #' @format `LossHistory` is an R6 class generator; `$new()` takes the same arguments.
 #' @export
-LossHistory <- R6Class("LossHistory", # nolint: object_name_linter.
+LossHistory <- R6Class("LossHistory",
   inherit = RecordedHistory,
   public = list(
     initialize = function(path = NULL, every = 1) {
@@ -49,7 +49,7 @@ LossHistory <- R6Class("LossHistory", # nolint: object_name_linter.
 )
 
 # Carries the S3 class that the methods below belong to: users call classes of their own LossHistory.
-RecordedHistory <- R6Class("kguard_history", # nolint: object_name_linter.
+RecordedHistory <- R6Class("kguard_history",
   inherit = CoreCallback,
   public = list(
     print = function(...) {
@@ -86,6 +86,6 @@ columns_frame <- function(columns) {
 #' @param ... Not used.
 #' @rdname callback_loss_history
 #' @export
-as.data.frame.kguard_history <- function(x, row.names = NULL, optional = FALSE, ...) { # nolint: object_name_linter.
+as.data.frame.kguard_history <- function(x, row.names = NULL, optional = FALSE, ...) {
   x$batches
 }

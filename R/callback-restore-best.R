@@ -32,7 +32,7 @@ callback_restore_best <- function(monitor = "val_loss", mode = "auto", min_delta
 #' @rdname callback_restore_best
 #' @format `RestoreBest` is an R6 class generator; `$new()` takes the same arguments.
 #' @export
-RestoreBest <- R6Class("RestoreBest", # nolint: object_name_linter.
+RestoreBest <- R6Class("RestoreBest",
   inherit = Guard,
   public = list(
     initialize = function(monitor = "val_loss", mode = "auto", min_delta = 0,

@@ -74,7 +74,7 @@
 #' guard$events
 #' }
 #' @export
-callback_revert_on_loss_increase <- function( # nolint: object_length_linter.
+callback_revert_on_loss_increase <- function(
     monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0, reference = "best",
     patience = 0, restore_optimizer = TRUE, lr_factor = 1, min_lr = 0, max_reverts = NULL,
     start_from_epoch = 0, probe = NULL, verbose = 0) {
@@ -84,7 +84,7 @@ callback_revert_on_loss_increase <- function( # nolint: object_length_linter.
 #' @rdname callback_revert_on_loss_increase
 #' @format `RevertOnLossIncrease` is an R6 class generator; `$new()` takes the same arguments.
 #' @export
-RevertOnLossIncrease <- R6Class("RevertOnLossIncrease", # nolint: object_name_linter.
+RevertOnLossIncrease <- R6Class("RevertOnLossIncrease",
   inherit = Guard,
   public = list(
     initialize = function(monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0,

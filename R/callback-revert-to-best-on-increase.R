@@ -18,7 +18,7 @@
 #' guard$best_epoch
 #' }
 #' @export
-callback_revert_to_best_on_increase <- function( # nolint: object_length_linter.
+callback_revert_to_best_on_increase <- function(
     monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0, reference = "best",
     patience = 0, restore_optimizer = TRUE, lr_factor = 1, min_lr = 0, max_reverts = NULL,
     start_from_epoch = 0, probe = NULL, verbose = 0) {
@@ -28,7 +28,7 @@ callback_revert_to_best_on_increase <- function( # nolint: object_length_linter.
 #' @rdname callback_revert_to_best_on_increase
 #' @format `RevertToBestOnIncrease` is an R6 class generator; `$new()` takes the same arguments.
 #' @export
-RevertToBestOnIncrease <- R6Class("RevertToBestOnIncrease", # nolint: object_name_linter.
+RevertToBestOnIncrease <- R6Class("RevertToBestOnIncrease",
   inherit = Guard,
   public = list(
     initialize = function(monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0,

@@ -1,6 +1,6 @@
 # What the R6 classes over a Python callback share. Their hooks are not called from Python, where the
 # work is done; they are there for subclasses, whose `super$on_epoch_end(epoch, logs)` runs the core.
-CoreCallback <- R6Class("kguard_core_callback", # nolint: object_name_linter.
+CoreCallback <- R6Class("kguard_core_callback",
   inherit = KerasCallback,
   public = list(
     initialize = function(class, options) {
@@ -53,7 +53,7 @@ CoreCallback <- R6Class("kguard_core_callback", # nolint: object_name_linter.
 )
 
 # The guards that judge epochs: what they did, and what they know.
-Guard <- R6Class("kguard_guard", # nolint: object_name_linter.
+Guard <- R6Class("kguard_guard",
   inherit = CoreCallback,
   public = list(
     print = function(...) {

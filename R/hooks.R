@@ -58,6 +58,6 @@ stop_in_hook <- function(callback, hook, parent) {
 }
 
 #' @export
-r_to_py.KerasCallback <- function(x, convert = FALSE) { # nolint: object_name_linter.
+r_to_py.KerasCallback <- function(x, convert = FALSE) {
   x$.__enclos_env__$private$.kguard_to_python()
 }

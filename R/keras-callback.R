@@ -47,7 +47,7 @@
 #' losses$losses
 #' }
 #' @export
-KerasCallback <- R6Class("KerasCallback", # nolint: object_name_linter.
+KerasCallback <- R6Class("KerasCallback",
   public = list(
     print = function(...) {
       cat("<", class(self)[1L], ">\n", sep = "")

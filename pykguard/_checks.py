@@ -24,7 +24,10 @@ def number(
     requirement = "a finite number" + _bounds(minimum, maximum, above)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise OptionTypeError(name, requirement, value)
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
     if not (math.isfinite(result) and minimum <= result <= maximum and result > above):
         raise OptionValueError(name, requirement, value)
     return result

@@ -57,7 +57,8 @@ class GuardWarning(UserWarning):
 
 
 def _brief(value: Any, limit: int = 80) -> str:
+    shape = getattr(value, "shape", ())
+    if isinstance(shape, tuple) and shape:
+        return f"an array of shape {shape}"
     text = repr(value)
-    if isinstance(value, str) or not hasattr(value, "shape"):
-        return text if len(text) <= limit else text[: limit - 1] + "…"
-    return f"an array of shape {tuple(value.shape)}"
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -22,6 +22,7 @@ class LossTracker(keras.metrics.Mean):
     def __init__(self, size: int, name: str = "loss") -> None:
         super().__init__(name=name)
         self.size = size
+        self.resets = 0
         self.recent = self.add_variable((size,), "zeros", name="recent")
         self.updates = self.add_variable((), "zeros", dtype="int32", name="updates")
 
@@ -37,6 +38,7 @@ class LossTracker(keras.metrics.Mean):
         """Start a new epoch."""
         super().reset_state()
         self.updates.assign(0)
+        self.resets += 1
 
     def n_updates(self) -> int:
         """How many values were added since the last reset."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 from array import array
+from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from pykguard._errors import OptionTypeError, OptionValueError
 
 HEADER = "run,epoch,batch,name,value,exact\n"
+N_COLUMNS = HEADER.count(",") + 1
 
 
 class Batches:
@@ -93,17 +96,29 @@ def _next_run(path: str) -> int:
     """The number of the run to come, 0 for a new file; cuts off a torn last row."""
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         return 0
-    with open(path, "r+b") as file:
-        if file.readline() != HEADER.encode():
-            raise OptionValueError("path", "a new file or one that LossHistory wrote", path)
-        last = file.tell()
+    foreign = OptionValueError("path", "a new file or one that LossHistory wrote", path)
+    torn = b""
+    with open(path, encoding="utf-8", newline="") as file:
+        if file.readline() != HEADER:
+            raise foreign
+
+        def whole_lines() -> Iterator[str]:
+            nonlocal torn
+            for line in file:
+                if line.endswith("\n"):
+                    yield line
+                else:
+                    torn = line.encode()
+
         run = -1
-        for line in file:
-            if not line.endswith(b"\n"):
-                file.truncate(last)
-                break
-            last += len(line)
-            run = int(line.split(b",", 1)[0])
+        try:
+            for row in csv.reader(whole_lines()):
+                if len(row) != N_COLUMNS:
+                    raise ValueError(row)
+                run = int(row[0])
+        except (ValueError, csv.Error):
+            raise foreign from None
+    os.truncate(path, os.path.getsize(path) - len(torn))
     return run + 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -25,8 +26,10 @@ class LossHistory(keras.callbacks.Callback):
     which hides a late spike. Here `loss_b` itself is recorded, regularisation and weights included,
     as the compiled step computed it: measured before that batch's update.
 
-    A `train_step` of the user's own that does not update the model's loss tracker hides the loss;
-    what it returned as `"loss"` is then recorded, with `exact` False.
+    A `train_step` of the user's own that does not update the model's loss tracker hides the loss,
+    and so does an `evaluate()` by a callback before this one in the middle of an epoch; what was
+    logged as `"loss"` is then recorded, with `exact` False. A metric of several values is recorded
+    as `name[0]`, `name[1]` and so on.
 
     Each `fit` starts a new record. A file is appended to, and its runs are numbered from 0.
 
@@ -114,12 +117,12 @@ class LossHistory(keras.callbacks.Callback):
         """Note how many losses were added up before the batch."""
         self._first = batch
         if self._tracker is not None:
-            self._count = self._tracker.n_updates()
+            self._before = (self._tracker.resets, self._tracker.n_updates())
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the losses of the batches that this execution took."""
         logged = float((logs or {}).get("loss", math.nan))
-        losses = [] if self._tracker is None else self._tracker.since(self._count)
+        losses = self._own_losses()
         exact = bool(losses)
         for offset, loss in enumerate(losses or [logged]):
             number = self._first + offset
@@ -128,7 +131,7 @@ class LossHistory(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the epoch's metrics as History holds them."""
-        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        numbers = dict(_numbers(logs or {}))
         self._epochs.append((epoch, numbers))
         if self._file is not None:
             for name, value in numbers.items():
@@ -145,7 +148,18 @@ class LossHistory(keras.callbacks.Callback):
         self._epochs: list[tuple[int, dict[str, float]]] = []
         self._epoch = 0
         self._first = 0
-        self._count = 0
+        self._before = (0, 0)
+
+    def _own_losses(self) -> list[float]:
+        """The losses since `on_train_batch_begin`; none where they cannot be known.
+
+        They cannot where the step does not update the tracker, and where a callback before this one
+        has evaluated the model since, which resets it.
+        """
+        resets, updates = self._before
+        if self._tracker is None or self._tracker.resets != resets:
+            return []
+        return self._tracker.since(updates)
 
     def _close(self) -> None:
         if self._file is not None:
@@ -157,3 +171,12 @@ class LossHistory(keras.callbacks.Callback):
         if self._file is not None:
             self._file.write(self._epoch, batch, "loss", loss, exact)
             self._file.write(self._epoch, batch, "logged_loss", logged)
+
+
+def _numbers(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in logs.items():
+        values = np.asarray(value, dtype="float64")
+        if values.size == 1:
+            yield name, float(values.reshape(()))
+        else:
+            yield from ((f"{name}[{i}]", float(v)) for i, v in enumerate(values.ravel()))

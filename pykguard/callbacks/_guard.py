@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import keras
 
@@ -24,6 +24,12 @@ Mode = Literal["auto", "min", "max"]
 MODES: tuple[Mode, ...] = ("auto", "min", "max")
 
 
+class Loaded(NamedTuple):
+    """What `load_state_dict()` leaves for the next `fit`: the kept state's arrays, if any."""
+
+    kept: Any
+
+
 class Guard(keras.callbacks.Callback):
     """Base class of the guards that judge a quantity at each epoch's end.
 
@@ -31,6 +37,7 @@ class Guard(keras.callbacks.Callback):
     """
 
     _option_names: ClassVar[tuple[str, ...]] = ()
+    _state: Any  # the rule's
 
     def __init__(
         self,
@@ -53,7 +60,7 @@ class Guard(keras.callbacks.Callback):
             requirement = '"loss" or "val_loss" with a probe, whose value is the model\'s loss'
             raise OptionValueError("monitor", requirement, monitor)
         self._events: list[Event] = []
-        self._loaded: dict[str, Any] | None = None
+        self._loaded: Loaded | None = None
         self._snapshots: Snapshots | None = None
         self._kept: Snapshot | None = None
         self._begin_run()
@@ -70,14 +77,16 @@ class Guard(keras.callbacks.Callback):
         return sum(event.action in ("revert", "rollback") for event in self._events)
 
     @property
-    @abstractmethod
     def best(self) -> float | None:
         """The best value so far; None before there is one."""
+        best: float | None = self._state.best
+        return best
 
     @property
-    @abstractmethod
     def best_epoch(self) -> int | None:
         """The epoch of the best value, counted from 0."""
+        epoch: int | None = self._state.best_epoch
+        return epoch
 
     def get_config(self) -> dict[str, Any]:
         """The options, such that `type(guard)(**guard.get_config())` is an equal guard."""
@@ -90,8 +99,9 @@ class Guard(keras.callbacks.Callback):
             A dictionary of numbers, strings, lists and NumPy arrays, for `load_state_dict()`.
         """
         return {
+            "guard": type(self).__name__,
             "events": [event.to_dict() for event in self._events],
-            "rule": self._rule_state(),
+            "rule": self._state._asdict(),
             "kept": None if self._kept is None else self._in_use().to_arrays(self._kept),
         }
 
@@ -101,11 +111,17 @@ class Guard(keras.callbacks.Callback):
         Raises:
             OptionValueError: `state` did not come from `state_dict()`.
         """
-        if not isinstance(state, dict) or set(state) != {"events", "rule", "kept"}:
-            raise OptionValueError("state", "what `state_dict()` returned", state)
-        self._loaded = state
-        self._events = [Event(**event) for event in state["events"]]
-        self._load_rule_state(state["rule"])
+        try:
+            name, kept = state["guard"], state["kept"]
+            events = [Event(**event) for event in state["events"]]
+            rule_state = self._to_rule_state(state["rule"])
+        except (KeyError, TypeError):
+            name = None
+        if name != type(self).__name__:
+            requirement = f"what `state_dict()` of a {type(self).__name__} returned"
+            raise OptionValueError("state", requirement, state)
+        self._events, self._state = events, rule_state
+        self._loaded = Loaded(kept)
 
     # ---------------------------------------------------------------- one fit
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -121,16 +137,17 @@ class Guard(keras.callbacks.Callback):
     def _begin_run(self) -> None:
         """Forget the previous `fit`."""
         self._events = []
+        self._state = self._to_rule_state({})
         self._direction: Direction | None = None if self.mode == "auto" else self.mode
         self._n_measured = 0
         self._last_logs: dict[str, Any] | None = None
 
-    def _keep_initial(self, loaded: dict[str, Any] | None) -> None:
+    def _keep_initial(self, loaded: Loaded | None) -> None:
         if self.probe is not None:
             self.probe.check_fits(self.model)
         self._in_use().ignore_non_finite()
-        if loaded is not None and loaded["kept"] is not None:
-            self._kept = self._in_use().from_arrays(loaded["kept"])
+        if loaded is not None and loaded.kept is not None:
+            self._kept = self._in_use().from_arrays(loaded.kept)
         else:
             self._keep()
 
@@ -210,7 +227,5 @@ class Guard(keras.callbacks.Callback):
             print("\n" + describe(event, old_rate), flush=True)
 
     @abstractmethod
-    def _rule_state(self) -> dict[str, Any]: ...
-
-    @abstractmethod
-    def _load_rule_state(self, state: dict[str, Any]) -> None: ...
+    def _to_rule_state(self, values: dict[str, Any]) -> Any:
+        """The rule's state with these values."""

@@ -37,6 +37,8 @@ class Probe(NamedTuple):
         except Exception as error:
             requirement = f"data that the model can be evaluated on ({_first_line(error)})"
             raise OptionValueError("probe", requirement, _Shapes(self)) from error
+        finally:
+            model.reset_metrics()
 
 
 def as_probe(value: Any) -> Probe | None:

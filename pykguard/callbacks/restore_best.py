@@ -79,16 +79,6 @@ class RestoreBest(Guard):
             verbose=verbose,
         )
 
-    @property
-    def best(self) -> float | None:
-        """The best value so far; None before there is one."""
-        return self._state.best
-
-    @property
-    def best_epoch(self) -> int | None:
-        """The epoch of the best value, counted from 0."""
-        return self._state.best_epoch
-
     def restore(self) -> None:
         """Put the best state back now; may be called during, between and after `fit`s.
 
@@ -114,7 +104,7 @@ class RestoreBest(Guard):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep the state if the epoch is the best so far."""
         self._epoch = epoch
-        if _turns.was_taken_back(self.model, epoch):
+        if _turns.taken_back(self.model, epoch):
             return
         value = self._measure(logs)
         options = rule.Options(self._direction or "min", self.min_delta, self.start_from_epoch)
@@ -156,12 +146,8 @@ class RestoreBest(Guard):
 
     def _begin_run(self) -> None:
         super()._begin_run()
-        self._state = rule.State()
         self._training = False
         self._epoch = INITIAL
 
-    def _rule_state(self) -> dict[str, Any]:
-        return self._state._asdict()
-
-    def _load_rule_state(self, state: dict[str, Any]) -> None:
-        self._state = rule.State(**state)
+    def _to_rule_state(self, values: dict[str, Any]) -> rule.State:
+        return rule.State(**values)

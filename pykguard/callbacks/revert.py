@@ -17,6 +17,8 @@ class _RevertGuard(Guard):
     """What the two revert guards share; they differ only in the state they go back to."""
 
     _state: rule.State
+    _before: rule.State | None  # before the last epoch was judged
+    _kept_last: bool  # whether the last epoch's end state was kept
     _warned: bool
     _go_back_to: ClassVar[Literal["accepted", "best"]]
     _option_names = (
@@ -70,19 +72,20 @@ class _RevertGuard(Guard):
             verbose=verbose,
         )
 
-    @property
-    def best(self) -> float | None:
-        """The best value so far; None before there is one."""
-        return self._state.best
-
-    @property
-    def best_epoch(self) -> int | None:
-        """The epoch of the best value, counted from 0."""
-        return self._state.best_epoch
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Disown the last epoch if a guard behind this one took back what this one accepted."""
+        taken = _turns.taken_back(self.model, epoch - 1)
+        if taken is None or taken.guard() is self or self._before is None:
+            return
+        self._state = self._before
+        if self._kept_last:
+            self._keep()
+            self._state = self._state._replace(kept_epoch=taken.restored_from)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Judge the epoch; keep its end state, let it pass, or go back."""
-        if _turns.was_taken_back(self.model, epoch):
+        self._before = None
+        if _turns.taken_back(self.model, epoch):
             return
         value = self._measure(logs)
         value_finite = value is None or math.isfinite(value)
@@ -91,6 +94,7 @@ class _RevertGuard(Guard):
         state, decision = rule.step(self._rule_options(), self._state, seen)
         if decision.keep:
             self._keep()
+        self._before, self._kept_last = self._state, decision.keep
         self._state = state
         if decision.action == "revert":
             self._revert(seen, decision, broken)
@@ -101,7 +105,7 @@ class _RevertGuard(Guard):
 
     def _revert(self, seen: rule.Seen, decision: rule.Decision, broken: list[str]) -> None:
         self._put_back()
-        _turns.take_back(self.model, seen.epoch)
+        _turns.take_back(self.model, seen.epoch, self._state.kept_epoch, self)
         old_rate = read_learning_rate(self.model)
         scale_learning_rate(self.model, self.lr_factor, self.min_lr)
         event = self._event(
@@ -156,14 +160,12 @@ class _RevertGuard(Guard):
 
     def _begin_run(self) -> None:
         super()._begin_run()
-        self._state = rule.State()
         self._warned = False
+        self._before = None
+        self._kept_last = False
 
-    def _rule_state(self) -> dict[str, Any]:
-        return self._state._asdict()
-
-    def _load_rule_state(self, state: dict[str, Any]) -> None:
-        self._state = rule.State(**state)
+    def _to_rule_state(self, values: dict[str, Any]) -> rule.State:
+        return rule.State(**values)
 
 
 class RevertOnLossIncrease(_RevertGuard):
@@ -187,7 +189,7 @@ class RevertOnLossIncrease(_RevertGuard):
     Put the guards first in the list of callbacks. EarlyStopping, ModelCheckpoint and
     ReduceLROnPlateau behind them then see the model as the guards leave it, while `logs` keep the
     epoch's true values. When several guards are in one list, the first one that goes back settles
-    the epoch; those behind it leave it unjudged.
+    the epoch: those behind it leave it unjudged, those before it do not count it as accepted.
 
     Args:
         monitor: Name of the quantity in the epoch's logs. Defaults to `"loss"`.

@@ -39,7 +39,7 @@ small_model <- function(optimizer = "adam", metrics = NULL) {
 weights_of <- function(model) lapply(model$get_weights(), as.vector)
 
 # Makes the weights NaN at the end of some epochs, as a broken batch would.
-Breaker <- R6::R6Class("Breaker", # nolint: object_name_linter.
+Breaker <- R6::R6Class("Breaker",
   inherit = KerasCallback,
   public = list(
     epochs = NULL,

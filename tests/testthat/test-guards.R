@@ -28,7 +28,7 @@ for (optimizer in c("adam", "rmsprop", "sgd_momentum")) {
 
 test_that("weights alone are not enough: the recipe that people copy stays NaN", {
   skip_without_keras()
-  Recipe <- R6::R6Class("Recipe", # nolint: object_name_linter.
+  Recipe <- R6::R6Class("Recipe",
     inherit = KerasCallback,
     public = list(
       kept = NULL,
@@ -120,14 +120,18 @@ test_that("a missing monitor is an error that names what there is", {
 
 test_that("an error in training leaves the model usable", {
   skip_without_keras()
-  Fails <- R6::R6Class("Fails", # nolint: object_name_linter.
+  Fails <- R6::R6Class("Fails",
     inherit = KerasCallback,
     public = list(on_epoch_end = function(epoch, logs = NULL) if (epoch == 2) stop("on purpose"))
   )
   guard <- callback_revert_on_loss_increase()
   losses <- callback_loss_history()
   model <- small_model()
-  expect_error(fit_quietly(model, list(guard, losses, Fails$new())), "Fails\\$on_epoch_end\\(\\) failed: on purpose")
+  expect_error(
+    fit_quietly(model, list(guard, losses, Fails$new())),
+    "Fails$on_epoch_end() failed: on purpose",
+    fixed = TRUE
+  )
   expect_identical(nrow(losses$epochs), 2L)
   expect_true(all(is.finite(model$predict(regression_data()$x, verbose = 0L))))
   fit_quietly(model, list(guard, losses))

@@ -63,7 +63,7 @@ test_that("hooks of fit, evaluate and predict are called in Keras' order, counte
 
 test_that("the example of the R documentation records the running mean of each batch", {
   skip_without_keras()
-  BatchLosses <- R6::R6Class("LossHistory", # nolint: object_name_linter.
+  BatchLosses <- R6::R6Class("LossHistory",
     inherit = KerasCallback,
     public = list(
       losses = NULL,
@@ -81,7 +81,7 @@ test_that("the example of the R documentation records the running mean of each b
 
 test_that("a named list that a hook returns reaches the history and the callbacks behind it", {
   skip_without_keras()
-  Adds <- R6::R6Class("Adds", # nolint: object_name_linter.
+  Adds <- R6::R6Class("Adds",
     inherit = KerasCallback,
     public = list(on_epoch_end = function(epoch, logs = NULL) list(score = -epoch))
   )
@@ -93,7 +93,7 @@ test_that("a named list that a hook returns reaches the history and the callback
 
 test_that("model and params are those of the fit", {
   skip_without_keras()
-  Looks <- R6::R6Class("Looks", # nolint: object_name_linter.
+  Looks <- R6::R6Class("Looks",
     inherit = KerasCallback,
     public = list(
       epochs = NULL, name = NULL,
@@ -112,7 +112,7 @@ test_that("model and params are those of the fit", {
 
 test_that("a subclass keeps its fields, private members, active bindings and super", {
   skip_without_keras()
-  First <- R6::R6Class("First", # nolint: object_name_linter.
+  First <- R6::R6Class("First",
     inherit = KerasCallback,
     public = list(
       on_epoch_end = function(epoch, logs = NULL) private$count <- private$count + 1
@@ -120,7 +120,7 @@ test_that("a subclass keeps its fields, private members, active bindings and sup
     private = list(count = 0),
     active = list(counted = function() private$count)
   )
-  Second <- R6::R6Class("Second", # nolint: object_name_linter.
+  Second <- R6::R6Class("Second",
     inherit = First,
     public = list(
       on_epoch_end = function(epoch, logs = NULL) {
@@ -136,7 +136,7 @@ test_that("a subclass keeps its fields, private members, active bindings and sup
 
 test_that("a subclass of a guard has its hooks called, and super runs the guard", {
   skip_without_keras()
-  Loud <- R6::R6Class("Loud", # nolint: object_name_linter.
+  Loud <- R6::R6Class("Loud",
     inherit = RevertOnLossIncrease,
     public = list(
       reverts = NULL, batches = 0,
@@ -158,7 +158,7 @@ test_that("a subclass of a guard has its hooks called, and super runs the guard"
 
 test_that("a subclass of a guard that forgets super$initialize() is told so", {
   skip_without_keras()
-  Forgets <- R6::R6Class("Forgets", # nolint: object_name_linter.
+  Forgets <- R6::R6Class("Forgets",
     inherit = RevertOnLossIncrease,
     public = list(initialize = function() NULL)
   )
@@ -167,11 +167,15 @@ test_that("a subclass of a guard that forgets super$initialize() is told so", {
 
 test_that("an error in a hook names the class and the hook", {
   skip_without_keras()
-  Fails <- R6::R6Class("Fails", # nolint: object_name_linter.
+  Fails <- R6::R6Class("Fails",
     inherit = KerasCallback,
     public = list(on_train_begin = function(logs = NULL) stop("no disk"))
   )
-  expect_error(fit_quietly(small_model(), list(Fails$new())), "Fails$on_train_begin() failed: no disk", fixed = TRUE)
+  expect_error(
+    fit_quietly(small_model(), list(Fails$new())),
+    "Fails$on_train_begin() failed: no disk",
+    fixed = TRUE
+  )
 })
 
 test_that("a callback prints the hooks it overrides", {

@@ -34,7 +34,7 @@ test_that("the guards work in keras3's fit()", {
 test_that("a KerasCallback works in keras3's fit(), evaluate() and predict(), not in a list too", {
   skip_without_keras()
   skip_if_not_installed("keras3")
-  Counts <- R6::R6Class("Counts", # nolint: object_name_linter.
+  Counts <- R6::R6Class("Counts",
     inherit = KerasCallback,
     public = list(
       epochs = NULL, tests = 0, predictions = 0,

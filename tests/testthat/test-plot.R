@@ -26,7 +26,9 @@ test_that("losses that are not finite are marked, not dropped", {
   data <- regression_data()
   data$y[30] <- NaN
   model <- small_model()
-  model$fit(data$x, data$y, epochs = 1L, batch_size = 20L, shuffle = FALSE, verbose = 0L, callbacks = list(history))
+  model$fit(data$x, data$y,
+    epochs = 1L, batch_size = 20L, shuffle = FALSE, verbose = 0L, callbacks = list(history)
+  )
   expect_identical(kguard:::plot_parts(history, NULL)$bad$batch, 2:3)
 })
 

@@ -25,7 +25,8 @@ test_that("$new() takes what the constructor takes", {
   generators <- list(RevertOnLossIncrease, RevertToBestOnIncrease, RestoreBest, LossHistory)
   for (generator in generators) {
     class <- generator$classname
-    expect_identical(formals(generator$public_methods$initialize), formals(constructors[[class]]), label = class)
+    arguments <- formals(generator$public_methods$initialize)
+    expect_identical(arguments, formals(constructors[[class]]), label = class)
   }
 })
 
