@@ -45,7 +45,7 @@ class PoisonedData(keras.callbacks.Callback):
 
 
 # ---------------------------------------------------------------- models
-def dense_model(optimizer="adam", *, seed=1, **compile_options):
+def dense_model(optimizer="sgd", *, seed=1, **compile_options):
     keras.utils.set_random_seed(seed)
     layers = [
         keras.Input((3,)),

@@ -7,9 +7,9 @@ from pykguard import GuardWarning, RestoreBest, SnapshotError
 X, Y = helpers.line()
 
 
-def fit(guard, *, script, extra=(), optimizer="adam"):
+def fit(guard, *, script, extra=()):
     """Losses follow a script; returns the model and the weights that each epoch ended with."""
-    model = helpers.dense_model(optimizer)
+    model = helpers.dense_model()
     states = helpers.StatesAfterEpochs()
     callbacks = [states, helpers.Scripted(loss=script), guard, *extra]
     try:
@@ -30,7 +30,7 @@ def test_the_best_weights_are_left_in_the_model():
 
 
 def test_a_validation_loss_is_watched_by_default():
-    model = helpers.dense_model("sgd")
+    model = helpers.dense_model()
     guard, states = RestoreBest(), helpers.StatesAfterEpochs()
     script = helpers.Scripted(val_loss=[3, 1, 2])
     model.fit(X, Y, epochs=3, validation_split=0.25, verbose=0, callbacks=[states, script, guard])
@@ -109,7 +109,7 @@ def test_all_epochs_poisoned_ends_in_the_initial_state():
     poison = helpers.PoisonedData(X, Y, {0, 1})
     guard = RestoreBest("loss")
     with pytest.warns(GuardWarning, match="no epoch was finite.* initial state"):
-        model.fit(poison.data, epochs=2, verbose=0, callbacks=[poison, guard])
+        model.fit(poison.data, shuffle=False, epochs=2, verbose=0, callbacks=[poison, guard])
     assert np.array_equal(helpers.flat(model.weights), initial)
     assert (guard.best, guard.best_epoch) == (None, None)
     assert [event.restored_from for event in guard.events] == [-1]
@@ -119,7 +119,7 @@ def test_poisoned_epochs_after_a_good_one_end_in_the_good_one():
     model = helpers.dense_model()
     poison = helpers.PoisonedData(X, Y, {1, 2})
     guard, states = RestoreBest("loss"), helpers.StatesAfterEpochs()
-    model.fit(poison.data, epochs=3, verbose=0, callbacks=[poison, states, guard])
+    model.fit(poison.data, shuffle=False, epochs=3, verbose=0, callbacks=[poison, states, guard])
     assert np.array_equal(helpers.flat(model.weights), states.weights[0])
 
 

@@ -194,7 +194,7 @@ def test_the_value_of_a_probe_is_the_loss_of_the_kept_weights():
 
 def test_a_monitor_that_is_missing_is_an_error_that_names_what_there_is():
     guard = RevertOnLossIncrease("val_auc", mode="max")
-    with pytest.raises(MonitorError, match="'val_auc'.* are 'loss', 'val_loss'"):
+    with pytest.raises(MonitorError, match=r"'val_auc'.* are 'loss', 'val_loss'"):
         helpers.dense_model().fit(X, Y, validation_split=0.25, verbose=0, callbacks=[guard])
 
 
@@ -279,7 +279,7 @@ def test_going_back_to_different_states_is_not_warned_of():
 
 
 def test_a_rate_that_min_lr_holds_up_is_warned_of():
-    guard = RevertOnLossIncrease(lr_factor=0.5, min_lr=0.001)
+    guard = RevertOnLossIncrease(lr_factor=0.5, min_lr=0.01)
     assert len(warnings_of(guard, [1, 2, 2])) == 1
 
 

@@ -1,0 +1,397 @@
+import csv
+import math
+
+import helpers
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pykguard import LossHistory, RevertOnLossIncrease
+
+PENALTY = 0.01
+CLASS_WEIGHT = {0: 0.25, 1: 1.0, 2: 3.0}
+
+
+def classes(rows):
+    random = np.random.default_rng(3)
+    x = random.normal(size=(rows, 4)).astype("float32")
+    return x, (x[:, 0] > 0).astype("int32") + (x[:, 1] > 0.5)
+
+
+def classifier(**options):
+    keras.utils.set_random_seed(1)
+    layers = [
+        keras.Input((4,)),
+        keras.layers.Dense(6, "tanh", kernel_regularizer=keras.regularizers.L2(PENALTY)),
+        keras.layers.Dense(3),
+    ]
+    model = keras.Sequential(layers)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.AdamW(1e-3, weight_decay=0.01), loss, **options)
+    return model
+
+
+def losses_by_hand(x, y, *, batch_size, epochs=1):
+    """The batch losses of a loop that Keras' fit has no part in."""
+    model = classifier()
+    weights = np.array([CLASS_WEIGHT[label] for label in y], "float32")
+
+    @tf.function(reduce_retracing=True)
+    def step(x, y, weights):
+        with tf.GradientTape() as tape:
+            each = tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=True))
+            penalty = PENALTY * tf.reduce_sum(model.layers[0].kernel ** 2)
+            loss = tf.reduce_mean(weights * each) + penalty
+        variables = model.trainable_variables
+        model.optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+        return loss
+
+    data = tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(batch_size)
+    return np.array([step(*batch).numpy() for _ in range(epochs) for batch in data])
+
+
+def record(x, y, *, batch_size, epochs=1, history=None, **options):
+    history = LossHistory() if history is None else history
+    classifier(**options).fit(
+        x,
+        y,
+        batch_size=batch_size,
+        epochs=epochs,
+        class_weight=CLASS_WEIGHT,
+        shuffle=False,
+        verbose=0,
+        callbacks=[history],
+    )
+    return history
+
+
+def test_the_losses_are_those_of_a_hand_written_loop_for_2000_batches():
+    x, y = classes(7_998)
+    expected = losses_by_hand(x, y, batch_size=4)
+    assert len(expected) == 2_000
+    history = record(x, y, batch_size=4)
+    np.testing.assert_allclose(history.losses, expected, rtol=2e-6)
+    assert history.batches["exact"].all()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 50])
+def test_the_losses_do_not_depend_on_the_steps_of_an_execution(steps):
+    x, y = classes(39)
+    history = record(x, y, batch_size=4, epochs=2, steps_per_execution=steps)
+    expected = losses_by_hand(x, y, batch_size=4, epochs=2)
+    np.testing.assert_allclose(history.losses, expected, rtol=2e-6)
+    assert history.batches["epoch"].tolist() == [0] * 10 + [1] * 10
+    assert history.batches["batch"].tolist() == [*range(10), *range(10)]
+
+
+def test_what_was_logged_is_the_running_mean_by_batch_size():
+    x, y = classes(39)
+    history = record(x, y, batch_size=4, epochs=2)
+    sizes = np.array([4] * 9 + [3])
+    for epoch in (0, 1):
+        rows = history.batches["epoch"] == epoch
+        losses = history.losses[rows]
+        expected = np.cumsum(sizes * losses) / np.cumsum(sizes)
+        np.testing.assert_allclose(history.batches["logged_loss"][rows], expected, rtol=1e-5)
+        assert history.epochs["loss"][epoch] == pytest.approx(expected[-1], rel=1e-5)
+
+
+def test_every_so_many_batches_are_recorded():
+    x, y = classes(39)
+    some = record(x, y, batch_size=4, epochs=2, history=LossHistory(every=4))
+    assert some.batches["batch"].tolist() == [0, 4, 8, 0, 4, 8]
+    everything = losses_by_hand(x, y, batch_size=4, epochs=2)
+    np.testing.assert_allclose(some.losses, everything[[0, 4, 8, 10, 14, 18]], rtol=2e-6)
+
+
+def test_two_histories_in_one_fit_record_the_same():
+    x, y = classes(15)
+    model, histories = classifier(), [LossHistory(), LossHistory()]
+    model.fit(x, y, batch_size=4, verbose=0, callbacks=histories)
+    assert len(histories[0].losses) == 4
+    assert np.array_equal(histories[0].losses, histories[1].losses)
+
+
+def test_a_second_fit_begins_a_new_record():
+    x, y = classes(15)
+    model, history = classifier(), LossHistory()
+    expected = losses_by_hand(x, y, batch_size=4, epochs=3)
+    for epochs in ([0, 1], [2]):
+        model.fit(
+            x,
+            y,
+            batch_size=4,
+            initial_epoch=epochs[0],
+            epochs=epochs[-1] + 1,
+            class_weight=CLASS_WEIGHT,
+            shuffle=False,
+            verbose=0,
+            callbacks=[history],
+        )
+        np.testing.assert_allclose(
+            history.losses, expected[4 * epochs[0] : 4 * epochs[-1] + 4], rtol=2e-6
+        )
+        assert history.epochs["epoch"].tolist() == epochs
+
+
+def test_a_model_is_recorded_again_after_it_was_compiled_with_other_steps():
+    x, y = classes(15)
+    model, history = classifier(), LossHistory()
+    for steps in (1, 3):
+        model.compile("sgd", model.loss, steps_per_execution=steps)
+        model.fit(x, y, batch_size=4, verbose=0, callbacks=[history])
+        assert history.batches["exact"].tolist() == [True] * 4
+
+
+def test_a_model_that_is_built_late_is_recorded():
+    x, y = helpers.line()
+    model, history = helpers.Subclassed(), LossHistory()
+    model.compile("adam", "mse")
+    model.fit(x, y, batch_size=32, epochs=3, verbose=0, callbacks=[history])
+    np.testing.assert_allclose(history.losses, history.epochs["loss"], rtol=1e-6)
+    assert history.batches["exact"].all() and len(history.losses) == 3
+
+
+class OwnStep(keras.Sequential):
+    """A train step that returns a loss without Keras' tracker."""
+
+    def train_step(self, data):
+        loss = keras.ops.mean(data[0]) * 0 + 7
+        return {"loss": loss}
+
+
+def test_a_train_step_that_hides_its_loss_is_recorded_as_not_exact():
+    x, y = helpers.line()
+    model = OwnStep([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    history = LossHistory()
+    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[history])
+    assert history.losses.tolist() == [7] * 4
+    assert not history.batches["exact"].any()
+
+
+class Evaluates(keras.callbacks.Callback):
+    """Evaluates on far-off targets after, or before, the second batch."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.when = when
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 1 and self.when == "before":
+            self.evaluate()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 1 and self.when == "after":
+            self.evaluate()
+
+    def evaluate(self):
+        x, y = helpers.line()
+        self.model.evaluate(x, y + 1000, batch_size=4, verbose=0)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("first", ["the history", "the evaluation"])
+def test_an_evaluation_between_batches_is_not_taken_for_a_batch(when, first):
+    x, y = helpers.line()
+    alone, disturbed = LossHistory(), LossHistory()
+    callbacks = [disturbed, Evaluates(when)]
+    if first == "the evaluation":
+        callbacks.reverse()
+    for chosen in ([alone], callbacks):
+        helpers.dense_model().fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=chosen)
+    exact = disturbed.batches["exact"]
+    assert exact[[0, 2, 3]].all()
+    assert np.array_equal(disturbed.losses[exact], alone.losses[exact])
+
+
+def test_the_epochs_are_those_of_keras_own_history():
+    x, y = helpers.line()
+    model, history = helpers.dense_model(metrics=["mae"]), LossHistory()
+    truth = model.fit(
+        x,
+        y,
+        epochs=4,
+        validation_split=0.25,
+        validation_freq=2,
+        verbose=0,
+        callbacks=[history],
+    ).history
+    columns = history.epochs
+    assert columns["epoch"].tolist() == [0, 1, 2, 3]
+    assert columns["loss"].tolist() == truth["loss"] and columns["mae"].tolist() == truth["mae"]
+    assert columns["val_loss"][[1, 3]].tolist() == truth["val_loss"]
+    assert np.isnan(columns["val_loss"][[0, 2]]).all()
+
+
+def test_a_metric_with_a_value_for_each_class_does_not_stop_training():
+    x, y = classes(32)
+    model, history = classifier(), LossHistory()
+    model.compile("sgd", "categorical_crossentropy", metrics=[keras.metrics.F1Score()])
+    model.fit(x, np.eye(3)[y], epochs=2, verbose=0, callbacks=[history])
+    assert len(history.epochs["loss"]) == 2
+
+
+def test_the_model_lists_its_loss_once():
+    x, y = helpers.line()
+    model = helpers.dense_model(metrics=["mae"])
+    before = model.metrics_names
+    model.fit(x, y, verbose=0, callbacks=[LossHistory(), LossHistory()])
+    assert model.metrics_names == before
+    assert list(model.evaluate(x, y, verbose=0, return_dict=True)) == ["loss", "mae"]
+
+
+def test_a_recorded_model_can_be_saved_and_loaded(tmp_path):
+    x, y = helpers.line()
+    model = helpers.dense_model()
+    model.fit(x, y, verbose=0, callbacks=[LossHistory()])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.evaluate(x, y, verbose=0) == model.evaluate(x, y, verbose=0)
+
+
+# ---------------------------------------------------------------- the file
+def read(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(rows, name, run=0):
+    return [float(r["value"]) for r in rows if r["name"] == name and int(r["run"]) == run]
+
+
+def fit_with(path, **options):
+    x, y = helpers.line()
+    history = LossHistory(path)
+    model = helpers.dense_model(**options)
+    model.fit(x, y, batch_size=16, epochs=2, validation_split=0.25, verbose=0, callbacks=[history])
+    return history
+
+
+def test_the_file_holds_exactly_what_the_history_holds(tmp_path):
+    path = tmp_path / "losses.csv"
+    history = fit_with(path)
+    rows = read(path)
+    of_batches = [r for r in rows if r["name"] == "loss" and r["batch"]]
+    assert [float(r["value"]) for r in of_batches] == history.losses.tolist()
+    assert [int(r["batch"]) for r in of_batches] == history.batches["batch"].tolist()
+    assert [int(r["epoch"]) for r in of_batches] == history.batches["epoch"].tolist()
+    assert column(rows, "logged_loss") == history.batches["logged_loss"].tolist()
+    of_epochs = [r for r in rows if not r["batch"]]
+    assert column(of_epochs, "loss") == history.epochs["loss"].tolist()
+    assert column(of_epochs, "val_loss") == history.epochs["val_loss"].tolist()
+    assert {r["exact"] for r in rows} == {"1"}
+
+
+def test_a_second_run_is_appended(tmp_path):
+    path = tmp_path / "losses.csv"
+    runs = [fit_with(path), fit_with(path)]
+    of_batches = [row for row in read(path) if row["batch"]]
+    for number, history in enumerate(runs):
+        assert column(of_batches, "loss", run=number) == history.losses.tolist()
+
+
+def test_a_torn_last_row_is_cut_off(tmp_path):
+    path = tmp_path / "losses.csv"
+    fit_with(path)
+    whole = path.read_text()
+    path.write_text(whole + "0,1,2,loss,0.12")
+    fit_with(path)
+    text = path.read_text()
+    assert text.startswith(whole) and text[len(whole) :].startswith("1,0,0,loss,")
+    assert all(len(row) == 6 and None not in row for row in read(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["a,b\n1,2\n", "my notes", "run,epoch,batch,name,value,exact\nnot a row of ours\n"],
+)
+def test_a_file_of_someone_else_is_refused_and_left_as_it_is(tmp_path, content):
+    path = tmp_path / "losses.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"`path` must be a new file or one .*losses\.csv"):
+        fit_with(path)
+    assert path.read_text() == content
+
+
+def test_an_empty_file_is_taken(tmp_path):
+    path = tmp_path / "losses.csv"
+    path.touch()
+    fit_with(path)
+    assert {row["run"] for row in read(path)} == {"0"}
+
+
+def test_values_that_are_not_finite_come_back_from_the_file(tmp_path):
+    path = tmp_path / "losses.csv"
+    x, y = helpers.line()
+    script = helpers.Scripted(a=[math.nan], b=[math.inf], c=[-math.inf])
+    helpers.dense_model().fit(x, y, verbose=0, callbacks=[script, LossHistory(path)])
+    rows = read(path)
+    assert math.isnan(column(rows, "a")[0])
+    assert column(rows, "b") + column(rows, "c") == [math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("name", ["a,b", 'say "so"', "two\nlines"])
+def test_a_strange_name_comes_back_from_the_file(tmp_path, name):
+    path = tmp_path / "losses.csv"
+    x, y = helpers.line()
+    for _ in range(2):
+        script = helpers.Scripted(**{name: [0.5]})
+        helpers.dense_model().fit(x, y, verbose=0, callbacks=[script, LossHistory(path)])
+    assert column(read(path), name, run=1) == [0.5]
+
+
+def test_rows_are_in_the_file_while_training_runs(tmp_path):
+    path = tmp_path / "losses.csv"
+    x, y = helpers.line()
+    raising = helpers.RaisesInEpoch(1, RuntimeError())
+    with pytest.raises(RuntimeError):
+        helpers.dense_model().fit(
+            x, y, batch_size=8, epochs=2, verbose=0, callbacks=[LossHistory(path), raising]
+        )
+    assert [row["batch"] for row in read(path) if row["name"] == "loss"] == ["0", "1", "2", "3", ""]
+
+
+# ---------------------------------------------------------------- the picture
+def curve(axes, label):
+    [line] = [line for line in axes.get_lines() if line.get_label() == label]
+    return line
+
+
+def test_the_picture_shows_what_was_recorded():
+    x, y = helpers.line()
+    poison = helpers.PoisonedData(x, y, {1})
+    history, guard = LossHistory(), RevertOnLossIncrease()
+    helpers.dense_model().fit(
+        poison.data, shuffle=False, epochs=3, verbose=0, callbacks=[poison, guard, history]
+    )
+    axes = history.plot(guard)
+    np.testing.assert_array_equal(curve(axes, "each batch").get_ydata(), history.losses)
+    np.testing.assert_array_equal(curve(axes, "loss").get_ydata(), history.epochs["loss"])
+    assert curve(axes, "loss").get_xdata().tolist() == [1, 2, 3]
+    assert np.isnan(history.losses[4:8]).all()
+    assert curve(axes, "reverted").get_xdata()[0] == 2
+    axes.figure.canvas.draw()
+
+
+def test_the_picture_can_be_drawn_on_axes_of_ones_own():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    x, y = helpers.line()
+    history = LossHistory()
+    helpers.dense_model().fit(x, y, validation_split=0.25, verbose=0, callbacks=[history])
+    assert history.plot(ax=axes) is axes
+    assert curve(axes, "val_loss").get_ydata().tolist() == history.epochs["val_loss"].tolist()
+
+
+def test_a_wide_range_is_drawn_on_a_log_scale():
+    x, y = helpers.line()
+    for factor, scale in ((1, "linear"), (1e4, "log")):
+        targets = y * np.where(np.arange(32) < 16, 1, factor)[:, None]
+        history = LossHistory()
+        helpers.dense_model("sgd").fit(
+            x, targets, batch_size=16, shuffle=False, verbose=0, callbacks=[history]
+        )
+        assert history.plot().get_yscale() == scale
