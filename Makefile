@@ -10,11 +10,12 @@ SOURCES = $(shell git ls-files --cached --others --exclude-standard \
 export RETICULATE_PYTHON = $(PYTHON)
 export TF_CPP_MIN_LOG_LEVEL = 3
 export PYTHONDONTWRITEBYTECODE = 1
+export KGUARD_TEST_KERAS = required
 
 .PHONY: demo test install document format lint types pytest rcheck package clean setup-demo setup-test
 
 demo: setup-demo install
-	R_LIBS=$(RLIB):$$R_LIBS Rscript examples/rescue.R
+	@R_LIBS=$(RLIB):$$R_LIBS Rscript examples/rescue.R
 
 test: setup-test lint types pytest package rcheck
 	@echo "all checks passed"

@@ -91,9 +91,10 @@ if ! .venv/bin/python -c 'import sys' >/dev/null 2>&1; then
     "$python" -m venv .venv
 fi
 
-stamp=.venv/.installed-$(printf '%s' "$extras|$pins|$(cat pyproject.toml)" | cksum | tr ' ' '-')
-if [ ! -e "$stamp" ]; then
+# What was installed is noted, so that a second run does not ask pip; `test` includes `demo`.
+version=$(printf '%s' "$pins|$(cat pyproject.toml)" | cksum | tr ' ' '-')
+if [ ! -e ".venv/.$1-$version" ] && [ ! -e ".venv/.test-$version" ]; then
     say "installing Python packages into .venv ($extras)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extras]" $pins
-    : > "$stamp"
+    : > ".venv/.$1-$version"
 fi

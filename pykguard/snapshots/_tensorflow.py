@@ -68,7 +68,7 @@ def _tensor_variable(variable: Any) -> Any:
 
 def _compile(function: Any) -> Any:
     """One trace for good; TensorFlow warns of many small functions that share their name."""
-    return tf.function(function).get_concrete_function()
+    return tf.function(function, autograph=False).get_concrete_function()
 
 
 def _shadow(variable: Any) -> Any:
