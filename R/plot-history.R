@@ -2,8 +2,9 @@
 #'
 #' Draws each batch's own loss, the losses of the epochs, and the epochs that a guard took back. With
 #' ggplot2 installed the result is a ggplot, otherwise base graphics are used. The loss is drawn on a
-#' logarithmic scale where it is positive and spans more than two orders of magnitude; losses that
-#' are not finite are marked along the top.
+#' logarithmic scale where it is positive and spans more than two orders of magnitude. Batches whose
+#' loss is not finite, or more than ten times that of the worst finite epoch, are marked along the top,
+#' so that a run which exploded can still be read.
 #'
 #' @param x A [LossHistory][callback_loss_history] that has been in a `fit()`.
 #' @param guard `NULL`, or a guard of the same `fit()`.
@@ -32,23 +33,49 @@ plot_parts <- function(history, guard) {
     stop_option("guard", "NULL or a guard", guard)
   }
   batches <- history$batches
-  epochs <- history$epochs
   if (nrow(batches) == 0L) {
     stop_kguard("kguard_state_error", "there is nothing to plot: the history has not been in a fit")
   }
+  epochs <- epoch_curves(history$epochs)
   batches$time <- batches$epoch - 1 + batches$batch / max(batches$batch)
-  lines <- lapply(intersect(c("loss", "val_loss"), names(epochs)), function(name) {
-    data.frame(time = epochs$epoch, loss = epochs[[name]], what = name)
-  })
-  finite <- c(batches$loss, unlist(lapply(lines, `[[`, "loss")))
-  finite <- finite[is.finite(finite)]
-  list(
-    batches = batches,
-    epochs = do.call(rbind, lines),
-    bad = batches[!is.finite(batches$loss), ],
-    reverts = if (is.null(guard)) integer() else reverted_epochs(guard),
-    log = length(finite) > 0L && min(finite) > 0 && max(finite) > 100 * min(finite)
+  top <- highest_shown(epochs$loss)
+  above <- is.finite(batches$loss) & batches$loss > top
+  bad <- !is.finite(batches$loss)
+  marks <- rbind(
+    data.frame(time = batches$time[bad], what = rep("not finite", sum(bad))),
+    data.frame(time = batches$time[above], what = rep("off the scale", sum(above)))
   )
+  batches$loss[bad | above] <- NA # a gap in the line
+  shown <- c(batches$loss, epochs$loss[is.finite(epochs$loss)])
+  list(
+    batches = batches, epochs = epochs, marks = thinned(marks),
+    reverts = if (is.null(guard)) integer() else reverted_epochs(guard),
+    log = spans_magnitudes(shown[!is.na(shown)])
+  )
+}
+
+# The losses of the epochs, a row a value.
+epoch_curves <- function(epochs) {
+  names <- intersect(c("loss", "val_loss"), names(epochs))
+  rows <- lapply(names, function(name) {
+    data.frame(time = epochs$epoch, loss = epochs[[name]], what = rep(name, nrow(epochs)))
+  })
+  do.call(rbind, c(list(data.frame(time = numeric(), loss = numeric(), what = character())), rows))
+}
+
+highest_shown <- function(epoch_losses) {
+  finite <- epoch_losses[is.finite(epoch_losses)]
+  if (length(finite) && max(finite) > 0) 10 * max(finite) else Inf
+}
+
+spans_magnitudes <- function(values) {
+  length(values) > 0L && min(values) > 0 && max(values) > 100 * min(values)
+}
+
+# One mark of a kind in each 75th of the axis: more would be a bar.
+thinned <- function(marks) {
+  bin <- floor(marks$time * 75 / max(1, marks$time))
+  marks[!duplicated(data.frame(bin, marks$what)), ]
 }
 
 reverted_epochs <- function(guard) {
@@ -57,69 +84,58 @@ reverted_epochs <- function(guard) {
 }
 
 history_colours <- c(loss = "#1b6ca8", val_loss = "#d1701f", reverted = "#b3261e")
+mark_shapes <- c("not finite" = 4L, "off the scale" = 2L)
 
 ggplot_history <- function(parts) {
-  aes <- function(...) ggplot2::aes(...)
+  aes <- ggplot2::aes
   time <- loss <- what <- at <- NULL # columns, for R CMD check
   plot <- ggplot2::ggplot(mapping = aes(time, loss)) +
-    ggplot2::geom_line(
-      data = parts$batches[is.finite(parts$batches$loss), ],
-      colour = "grey75", linewidth = 0.3
-    )
-  if (length(parts$reverts)) {
-    plot <- plot + ggplot2::geom_vline(
-      data = data.frame(at = parts$reverts, what = "reverted"),
-      mapping = aes(xintercept = at, colour = what), linetype = "dashed", show.legend = FALSE
-    )
-  }
-  epochs <- parts$epochs[is.finite(parts$epochs$loss), ]
-  if (NROW(epochs)) {
-    plot <- plot +
-      ggplot2::geom_line(data = epochs, mapping = aes(colour = what)) +
-      ggplot2::geom_point(data = epochs, mapping = aes(colour = what), size = 1.4)
-  }
-  if (nrow(parts$bad)) {
-    plot <- plot + ggplot2::geom_point(
-      data = data.frame(time = parts$bad$time, loss = Inf, what = "reverted"),
-      mapping = aes(colour = what), shape = 4, show.legend = FALSE
-    )
-  }
-  plot <- plot +
-    ggplot2::scale_colour_manual(
-      values = history_colours, breaks = c("loss", "val_loss"), name = NULL
+    ggplot2::geom_vline(
+      data = data.frame(at = as.numeric(parts$reverts)), mapping = aes(xintercept = at),
+      linetype = "dashed", colour = history_colours[["reverted"]]
     ) +
+    ggplot2::geom_line(data = parts$batches, colour = "grey65", linewidth = 0.3, na.rm = TRUE) +
+    ggplot2::geom_line(data = parts$epochs, mapping = aes(colour = what), na.rm = TRUE) +
+    ggplot2::geom_point(
+      data = parts$epochs[is.finite(parts$epochs$loss), ], mapping = aes(colour = what), size = 1.4
+    ) +
+    ggplot2::geom_point(
+      data = cbind(parts$marks, loss = rep(Inf, nrow(parts$marks))), mapping = aes(shape = what),
+      colour = history_colours[["reverted"]]
+    ) +
+    ggplot2::scale_colour_manual(values = history_colours[c("loss", "val_loss")], name = NULL) +
+    ggplot2::scale_shape_manual(values = mark_shapes, name = NULL) +
     ggplot2::labs(
       x = "epoch", y = "loss",
-      caption = paste(
-        c(
-          "grey: each batch's own loss",
-          if (length(parts$reverts)) "dashed: epoch taken back",
-          if (nrow(parts$bad)) "crosses: not finite"
-        ),
-        collapse = "; "
+      caption = paste0(
+        "grey: each batch's own loss",
+        if (length(parts$reverts)) "; dashed: epoch taken back"
       )
     ) +
+    ggplot2::coord_cartesian(clip = "off") +
     ggplot2::theme_minimal()
   if (parts$log) plot + ggplot2::scale_y_log10() else plot
 }
 
 base_plot_history <- function(parts) {
   batches <- parts$batches
-  finite <- is.finite(batches$loss)
   graphics::plot(
-    batches$time[finite], batches$loss[finite],
-    type = "l", col = "grey75",
-    xlab = "epoch", ylab = "loss", log = if (parts$log) "y" else "", bty = "n",
-    xlim = range(batches$time)
+    batches$time, batches$loss,
+    type = "l", col = "grey65", xlab = "epoch", ylab = "loss", bty = "n",
+    log = if (parts$log) "y" else "",
+    ylim = range(batches$loss, parts$epochs$loss, finite = TRUE)
   )
   graphics::abline(v = parts$reverts, col = history_colours[["reverted"]], lty = 2L)
   for (what in unique(parts$epochs$what)) {
     line <- parts$epochs[parts$epochs$what == what, ]
     graphics::lines(line$time, line$loss, type = "o", pch = 16L, col = history_colours[[what]])
   }
-  graphics::rug(parts$bad$time, side = 3L, col = history_colours[["reverted"]])
+  for (what in unique(parts$marks$what)) {
+    times <- parts$marks$time[parts$marks$what == what]
+    graphics::axis(3L, times, FALSE, lwd = 0, lwd.ticks = 1, col.ticks = history_colours[["reverted"]])
+  }
   legend <- c(
-    "each batch" = "grey75", history_colours[unique(parts$epochs$what)],
+    "each batch" = "grey65", history_colours[unique(parts$epochs$what)],
     if (length(parts$reverts)) history_colours["reverted"]
   )
   graphics::legend("topright", names(legend), col = legend, lty = 1L, bty = "n")

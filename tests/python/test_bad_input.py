@@ -23,6 +23,8 @@ NO_PROBE = [
     5,
     (X, object()),
     (X, np.array([None] * 8)),
+    (None, Y),
+    ([[1.0], [2.0, 3.0]], [0.0, 1.0]),
     {"x": X, "y": Y},
 ]
 UNUSABLE_PROBE = [(X, Y[:5]), (X, Y, Y[:7]), (X[:0], Y[:0]), (3.0, 4.0), ([], [])]
@@ -142,14 +144,20 @@ TORN_STATE = [
     {"events": None, "rule": None, "kept": None},
     {"events": [{}], "rule": {}, "kept": None},
     {"events": [], "rule": {"nonsense": 1}, "kept": None},
+    {"events": [], "rule": {}, "kept": 5},
 ]
+
+
+def named(state, cls):
+    """The state with the mark of the guard that is to take it."""
+    return {**state, "guard": cls.__name__} if state in TORN_STATE else state
 
 
 @pytest.mark.parametrize("state", NO_STATE + TORN_STATE, ids=str)
 @pytest.mark.parametrize("cls", GUARDS)
 def test_a_state_that_no_guard_gave_is_refused(cls, state):
     with pytest.raises((TypeError, ValueError), match=r"`state` must be .* got "):
-        cls("loss").load_state_dict(state)
+        cls("loss").load_state_dict(named(state, cls))
 
 
 def test_a_state_that_was_refused_leaves_no_trace(marked):

@@ -153,6 +153,16 @@ def test_a_model_that_is_built_late_is_recorded():
     assert history.batches["exact"].all() and len(history.losses) == 3
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_probe_on_a_model_that_is_built_late_hides_no_loss(steps):
+    x, y = helpers.line()
+    model, history = helpers.Subclassed(), LossHistory()
+    model.compile("sgd", "mse", steps_per_execution=steps)
+    guard = RevertOnLossIncrease(probe=(x, y))
+    model.fit(x, y, batch_size=8, verbose=0, callbacks=[history, guard])
+    assert history.batches["exact"].tolist() == [True] * 4
+
+
 class OwnStep(keras.Sequential):
     """A train step that returns a loss without Keras' tracker."""
 
@@ -231,6 +241,11 @@ def test_a_metric_with_a_value_for_each_class_does_not_stop_training():
     model.compile("sgd", "categorical_crossentropy", metrics=[keras.metrics.F1Score()])
     model.fit(x, np.eye(3)[y], epochs=2, verbose=0, callbacks=[history])
     assert len(history.epochs["loss"]) == 2
+    assert {name for name in history.epochs if name.startswith("f1_score")} == {
+        "f1_score[0]",
+        "f1_score[1]",
+        "f1_score[2]",
+    }
 
 
 def test_the_model_lists_its_loss_once():
@@ -313,6 +328,14 @@ def test_a_file_of_someone_else_is_refused_and_left_as_it_is(tmp_path, content):
     with pytest.raises(ValueError, match=r"`path` must be a new file or one .*losses\.csv"):
         fit_with(path)
     assert path.read_text() == content
+
+
+def test_a_file_that_is_no_text_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "losses.csv"
+    path.write_bytes(b"\x1f\x8b\xff\xfe")
+    with pytest.raises(ValueError, match=r"`path` must be a new file or one .*losses\.csv"):
+        fit_with(path)
+    assert path.read_bytes() == b"\x1f\x8b\xff\xfe"
 
 
 def test_an_empty_file_is_taken(tmp_path):

@@ -193,6 +193,15 @@ def test_two_guards_watch_two_quantities():
     assert [e.epoch for e in loss.events] == [3]
     assert [e.epoch for e in score.events] == [2]
     assert np.array_equal(helpers.flat(model.weights), states.weights[1])
+    assert [e.restored_from for e in loss.events] == [1]
+
+
+@pytest.mark.parametrize("script", [[4, 3, 2, 9], [4, 3, 2]], ids=["inside", "in the last epoch"])
+def test_what_a_later_guard_took_back_does_not_count_as_accepted(script):
+    loss, score = RevertOnLossIncrease("loss"), RevertOnLossIncrease("score", mode="max")
+    scores = helpers.Scripted(score=[0.5, 0.6, 0.2, 0.7])
+    fit(helpers.dense_model(), scores, loss, score, script=script)
+    assert (loss.best, loss.best_epoch) == (3, 1)
 
 
 def test_all_four_work_in_one_list():

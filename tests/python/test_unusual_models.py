@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pykguard import RevertOnLossIncrease
+from pykguard import GuardWarning, RevertOnLossIncrease
 
 X, Y = helpers.line()
 
@@ -58,15 +58,58 @@ def test_both_networks_and_both_optimizers_of_a_pair_are_rolled_back():
     assert np.array_equal(state, expected)
 
 
-def test_data_of_unknown_rank_train_a_model_that_is_built_late():
-    model = helpers.Subclassed()
-    model.compile("adam", "mse")
-    data = tf.data.Dataset.from_generator(
-        lambda: iter([(X[:16], Y[:16]), (X[16:], Y[16:])]), output_types=("float32", "float32")
-    )
+class LateAdversaries(Adversaries):
+    """The same, whose networks and optimizers have no variables before the first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.critic = keras.Sequential([keras.layers.Dense(1)])
+        self.forger = keras.Sequential([keras.layers.Dense(3)])
+        self.critic_optimizer = keras.optimizers.Adam(0.01)
+        self.forger_optimizer = keras.optimizers.Adam(0.01)
+
+
+def test_a_model_that_cannot_be_built_early_is_warned_of_and_rolled_back_later():
+    model = LateAdversaries()
+    model.compile()
     guard = RevertOnLossIncrease(tolerance=100)
-    model.fit(data, shuffle=False, epochs=2, verbose=0, callbacks=[guard])
-    assert guard.best_epoch is not None
+    with pytest.warns(GuardWarning, match="no going back to its initial state; build it before"):
+        state = fit_poisoned(model, [guard], poisoned={1}, epochs=3)
+    assert [event.restored_from for event in guard.events] == [0]
+    assert np.isfinite(state).all()
+
+
+def test_a_model_that_could_not_be_built_early_says_so_when_its_first_epoch_fails():
+    model = LateAdversaries()
+    model.compile()
+    guard = RevertOnLossIncrease(max_reverts=1)
+    with pytest.warns(GuardWarning) as caught:
+        fit_poisoned(model, [guard], poisoned={0}, epochs=1)
+    assert "did not exist when the state was kept" in str(caught[-1].message)
+
+
+class Scaled(keras.Model):
+    """A network that is built, and a weight of its own that is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, inputs):
+        return self.scale * self.network(inputs)
+
+
+def test_a_weight_that_comes_late_to_a_built_network_is_trained_and_rolled_back():
+    model = Scaled()
+    model.compile("adam", "mse")
+    poison = helpers.PoisonedData(X, Y, {0})
+    guard = RevertOnLossIncrease()
+    history = model.fit(poison.data, shuffle=False, epochs=2, verbose=0, callbacks=[poison, guard])
+    assert np.isfinite(history.history["loss"][1])
+    assert np.isfinite(helpers.flat(model.weights)).all()
 
 
 @pytest.mark.parametrize("data", ["arrays with weights", "a generator", "a dictionary"])

@@ -12,8 +12,8 @@ test_that("a plot shows every batch, every epoch and the reverts", {
   plot <- plot(run$history, run$guard)
   expect_s3_class(plot, "ggplot")
   drawn <- lapply(seq_along(plot$layers), function(i) ggplot2::layer_data(plot, i))
-  expect_identical(nrow(drawn[[1]]), 12L)
-  expect_equal(drawn[[2]]$xintercept, 2)
+  expect_equal(drawn[[1]]$xintercept, 2)
+  expect_identical(nrow(drawn[[2]]), 12L)
   expect_identical(nrow(drawn[[3]]), 4L)
 })
 
@@ -21,7 +21,7 @@ test_that("losses that are not finite are marked, not dropped", {
   skip_without_keras()
   run <- trained()
   parts <- kguard:::plot_parts(run$history, NULL)
-  expect_identical(nrow(parts$bad), 0L)
+  expect_identical(nrow(parts$marks), 0L)
   history <- callback_loss_history()
   data <- regression_data()
   data$y[30] <- NaN
@@ -29,7 +29,23 @@ test_that("losses that are not finite are marked, not dropped", {
   model$fit(data$x, data$y,
     epochs = 1L, batch_size = 20L, shuffle = FALSE, verbose = 0L, callbacks = list(history)
   )
-  expect_identical(kguard:::plot_parts(history, NULL)$bad$batch, 2:3)
+  parts <- kguard:::plot_parts(history, NULL)
+  expect_equal(parts$marks$time, 2:3 / 3)
+  expect_identical(parts$marks$what, rep("not finite", 2))
+  drawn <- ggplot2::ggplot_build(plot(history))$data
+  expect_equal(drawn[[5]]$x, 2:3 / 3)
+})
+
+test_that("a loss far above the epochs' is marked, so that the others can be read", {
+  history <- list(
+    batches = data.frame(epoch = 1L, batch = 1:4, loss = c(1, 1e30, 2, -Inf)),
+    epochs = data.frame(epoch = 1:2, loss = c(NaN, 1.5))
+  )
+  parts <- kguard:::plot_parts(history, NULL)
+  expect_identical(parts$marks$what, c("not finite", "off the scale"))
+  expect_equal(parts$marks$time, c(1, 0.5))
+  expect_equal(parts$batches$loss, c(1, NA, 2, NA))
+  expect_false(parts$log)
 })
 
 test_that("base graphics draw the same", {

@@ -1,0 +1,92 @@
+"""What the Python half of the R package does, with Python functions in place of R's."""
+
+import helpers
+import pytest
+
+from pykguard import LossHistory, RevertOnLossIncrease, r_bridge
+
+X, Y = helpers.line()
+
+
+def r_callback(hooks, core=None):
+    told = []
+    made = r_bridge.r_callback("Mine", hooks, lambda what, value: told.append(what), core)
+    return made, told
+
+
+def test_a_guard_is_made():
+    made = r_bridge.construct("RevertOnLossIncrease", {"tolerance": 0.5})["made"]
+    assert isinstance(made, RevertOnLossIncrease) and made.tolerance == 0.5
+
+
+@pytest.mark.parametrize("value", [-1, "0.1"])
+def test_a_refused_option_is_told_in_parts(value):
+    assert r_bridge.construct("RevertOnLossIncrease", {"tolerance": value}) == {
+        "argument": "tolerance",
+        "requirement": "a finite number of at least 0",
+    }
+
+
+def test_events_count_from_one(marked):
+    guard = RevertOnLossIncrease(max_reverts=2)
+    helpers.drive(guard, marked, [{"loss": float("nan")}, {"loss": 1}, {"loss": 2}])
+    rows = r_bridge.events(guard)
+    assert [(row["epoch"], row["restored_from"]) for row in rows[:2]] == [(1, 0), (3, 2)]
+    assert rows[1]["line"].startswith("Epoch 3: loss 2 is worse")
+    assert rows[0]["batch"] is None
+
+
+def test_columns_count_from_one():
+    history = LossHistory()
+    helpers.dense_model().fit(X, Y, batch_size=16, epochs=2, verbose=0, callbacks=[history])
+    batches, epochs = r_bridge.columns(history, "batches"), r_bridge.columns(history, "epochs")
+    assert batches["epoch"].tolist() == [1, 1, 2, 2]
+    assert batches["batch"].tolist() == [1, 2, 1, 2]
+    assert epochs["epoch"].tolist() == [1, 2]
+    assert history.batches["batch"].tolist() == [0, 1, 0, 1]
+
+
+def test_hooks_count_from_one_and_write_into_the_logs():
+    seen = []
+
+    def at_epoch_end(index, logs):
+        seen.append((index, logs["loss"]))
+        return {"mine": index * 10}
+
+    callback, told = r_callback({"on_epoch_end": at_epoch_end})
+    script = helpers.Scripted(loss=[3, 2])
+    history = helpers.dense_model().fit(X, Y, epochs=2, verbose=0, callbacks=[script, callback])
+    assert seen == [(1, 3), (2, 2)]
+    assert history.history["loss"] == [3, 2] and {*told} == {"params", "model"}
+    assert callback.model.history.history["loss"] == [3, 2]
+
+
+def test_what_a_hook_returns_reaches_the_callbacks_behind_it():
+    callback, _ = r_callback({"on_epoch_end": lambda index, logs: {"mine": index * 10}})
+    guard = RevertOnLossIncrease("mine", mode="min")
+    helpers.dense_model().fit(X, Y, epochs=2, verbose=0, callbacks=[callback, guard])
+    assert (guard.best, helpers.reverts(guard)[0].value) == (10, 20)
+
+
+def test_only_the_hooks_that_are_overridden_cross_into_r():
+    callback, _ = r_callback({"on_epoch_end": lambda index, logs: None})
+    mine = [name for name in vars(type(callback)) if name.startswith("on_")]
+    assert mine == ["on_epoch_end"]
+
+
+def test_a_subclass_of_a_guard_still_guards():
+    guard, begun = RevertOnLossIncrease(), []
+    callback, _ = r_callback({"on_epoch_begin": lambda index, logs: begun.append(index)}, guard)
+    script = helpers.Scripted(loss=[1, 2])
+    helpers.dense_model().fit(X, Y, epochs=2, verbose=0, callbacks=[script, callback])
+    assert begun == [1, 2]
+    assert [event.epoch for event in guard.events] == [1]
+
+
+def test_a_hook_of_a_guard_can_be_called_from_r(marked):
+    guard = RevertOnLossIncrease()
+    guard.set_model(marked)
+    r_bridge.call(guard, "on_train_begin", None, None)
+    r_bridge.call(guard, "on_epoch_end", 1, {"loss": 1.0})
+    r_bridge.call(guard, "on_epoch_end", 2, {"loss": 2.0})
+    assert [event.epoch for event in guard.events] == [1]
