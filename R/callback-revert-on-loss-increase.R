@@ -17,10 +17,18 @@
 #' data.
 #'
 #' @section Beside other callbacks:
-#' Put the guards first in the list. Early stopping, checkpoints and learning-rate schedules behind
-#' them then see the model as the guards leave it, while the history keeps the epoch's true values.
-#' When several guards are in one list, the first one that goes back settles the epoch; those behind
-#' it leave it unjudged.
+#' Put the guards first in the list. Those behind them then see the model as the guards leave it,
+#' while the history keeps the epoch's true values:
+#' * early stopping counts a reverted epoch as one without improvement;
+#' * a model checkpoint saves the state that was put back; one that monitors another quantity than the
+#'   guard goes before it, or it may file that state under the reverted epoch's value;
+#' * a reduction of the learning rate on a plateau and `lr_factor` both cut it, one after the other; a
+#'   learning-rate scheduler sets it anew at each epoch, whatever the guard did;
+#' * termination on NaN ends training within the epoch, which the guard then takes back, so that
+#'   training ends with the good state in place.
+#'
+#' When several guards are in one list, the first one that goes back settles the epoch: those behind
+#' it leave it unjudged, those before it do not count it as accepted.
 #'
 #' @section What the object knows:
 #' \describe{

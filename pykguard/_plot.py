@@ -47,7 +47,7 @@ def plot_history(
                 label=label,
             )
     for i, event in enumerate(e for e in events if e.action == "revert"):
-        title = None if i else "epoch taken back"
+        title = None if i else "reverted"
         ax.axvline(event.epoch + 1, color=_RED, ls="--", lw=1, label=title)
     _choose_scale(ax, np.concatenate([losses, *curves.values()]))
     ax.set_xlabel("epoch")

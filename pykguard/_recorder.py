@@ -98,7 +98,7 @@ def _next_run(path: str) -> int:
         return 0
     foreign = OptionValueError("path", "a new file or one that LossHistory wrote", path)
     torn = b""
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         if file.readline() != HEADER:
             raise foreign
 
@@ -108,7 +108,7 @@ def _next_run(path: str) -> int:
                 if line.endswith("\n"):
                     yield line
                 else:
-                    torn = line.encode()
+                    torn = line.encode(errors="surrogateescape")
 
         run = -1
         try:

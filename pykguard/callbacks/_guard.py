@@ -7,6 +7,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import keras
+import numpy as np
 
 from pykguard import _checks
 from pykguard._errors import GuardWarning, OptionValueError, SnapshotError
@@ -27,7 +28,7 @@ MODES: tuple[Mode, ...] = ("auto", "min", "max")
 class Loaded(NamedTuple):
     """What `load_state_dict()` leaves for the next `fit`: the kept state's arrays, if any."""
 
-    kept: Any
+    kept: list[np.ndarray[Any, Any]] | None
 
 
 class Guard(keras.callbacks.Callback):
@@ -115,6 +116,7 @@ class Guard(keras.callbacks.Callback):
             name, kept = state["guard"], state["kept"]
             events = [Event(**event) for event in state["events"]]
             rule_state = self._to_rule_state(state["rule"])
+            kept = None if kept is None else [np.asarray(array) for array in kept]
         except (KeyError, TypeError):
             name = None
         if name != type(self).__name__:
@@ -132,7 +134,7 @@ class Guard(keras.callbacks.Callback):
         self._snapshots = snapshots_for(self.model, optimizer=self.restore_optimizer)
         self._kept = None
         _turns.forget(self.model)
-        when_built(self.model, lambda: self._keep_initial(loaded))
+        when_built(self.model, lambda late: self._keep_initial(loaded, late))
 
     def _begin_run(self) -> None:
         """Forget the previous `fit`."""
@@ -142,8 +144,10 @@ class Guard(keras.callbacks.Callback):
         self._n_measured = 0
         self._last_logs: dict[str, Any] | None = None
 
-    def _keep_initial(self, loaded: Loaded | None) -> None:
-        if self.probe is not None:
+    def _keep_initial(self, loaded: Loaded | None, late: bool) -> None:
+        if self.probe is not None and late:
+            self.probe.check_inputs(self.model)
+        elif self.probe is not None:
             self.probe.check_fits(self.model)
         self._in_use().ignore_non_finite()
         if loaded is not None and loaded.kept is not None:

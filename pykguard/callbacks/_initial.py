@@ -11,19 +11,24 @@ import keras
 from pykguard._errors import GuardWarning
 
 
-def when_built(model: Any, then: Callable[[], None]) -> None:
-    """Call `then` when model and optimizer have their variables and no step has been taken.
+def when_built(model: Any, then: Callable[[bool], None]) -> None:
+    """Call `then(late)` when model and optimizer have their variables and no step has been taken.
 
-    That is now, if the model is built. Keras on TensorFlow builds other models while it traces the
-    first step, when it is too late to see the initial state; for them the training function is
-    wrapped for one call, which builds the model from the shapes of the data. Where that cannot be
-    done there is no initial state to see.
+    That is now, with `late` False, if the model is built. Keras on TensorFlow builds other models
+    while it traces the first step, when it is too late to see the initial state; for them the
+    training function is wrapped for one call, which builds the model from the shapes of the data.
+    A model without a `call()`, such as a pair of networks with a `train_step`, is taken as it is.
     """
-    if model.built or (model.layers and all(layer.built for layer in model.layers)):
+    if model.built:
         optimizer = getattr(model, "optimizer", None)
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
-        then()
+        then(False)
+        return
+    if type(model).call is keras.Model.call:
+        if not all(layer.built for layer in model.layers):
+            _warn_of_unknown_start("it has no `call()`")
+        then(False)
         return
 
     function = model.train_function
@@ -33,17 +38,20 @@ def when_built(model: Any, then: Callable[[], None]) -> None:
         try:
             model._symbolic_build(data_batch=_symbolic_batch(iterator.element_spec))
         except Exception as error:  # of the model's own code, or data of unknown shape
-            warnings.warn(
-                "the model has no variables before its first step and could not be built from the "
-                "shapes of its data, so there is no going back to its initial state; build it "
-                f"before `fit` ({type(error).__name__})",
-                GuardWarning,
-                stacklevel=2,
-            )
-        then()
+            _warn_of_unknown_start(f"{type(error).__name__}: {error}")
+        then(True)
         return function(iterator)
 
     model.train_function = first_step
+
+
+def _warn_of_unknown_start(why: str) -> None:
+    warnings.warn(
+        "the model has variables to come that cannot be made before its first step, so there is no "
+        f"going back to its initial state; build it before `fit` ({why})",
+        GuardWarning,
+        stacklevel=3,
+    )
 
 
 def _symbolic_batch(spec: Any) -> Any:

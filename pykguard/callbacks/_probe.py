@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
@@ -21,24 +23,37 @@ class Probe(NamedTuple):
 
     def loss(self, model: Any) -> float:
         """The model's loss on the probe, regularisation included."""
-        results = model.evaluate(
-            self.x, self.y, sample_weight=self.sample_weight, verbose=0, return_dict=True
-        )
+        with self._refusing():
+            results = model.evaluate(
+                self.x, self.y, sample_weight=self.sample_weight, verbose=0, return_dict=True
+            )
         return float(results["loss"])
 
     def check_fits(self, model: Any) -> None:
-        """Raise unless the model takes the probe.
+        """Raise unless the model can be evaluated on the probe; before a fit's first step.
 
         Raises:
-            OptionValueError: The model cannot be evaluated on the probe.
+            OptionValueError: It cannot.
         """
+        self.loss(model)
+        model.reset_metrics()
+
+    def check_inputs(self, model: Any) -> None:
+        """Raise unless the model takes the probe's inputs; leaves the metrics as they are.
+
+        Raises:
+            OptionValueError: It does not.
+        """
+        with self._refusing():
+            model(keras.tree.map_structure(_symbolic, self.x))
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
         try:
-            self.loss(model)
+            yield
         except Exception as error:
             requirement = f"data that the model can be evaluated on ({_first_line(error)})"
             raise OptionValueError("probe", requirement, _Shapes(self)) from error
-        finally:
-            model.reset_metrics()
 
 
 def as_probe(value: Any) -> Probe | None:
@@ -63,7 +78,11 @@ def as_probe(value: Any) -> Probe | None:
 
 def _as_arrays(part: Any) -> Any:
     def as_array(leaf: Any) -> Any:
-        array = keras.ops.convert_to_numpy(leaf) if keras.ops.is_tensor(leaf) else np.asarray(leaf)
+        try:
+            is_tensor = keras.ops.is_tensor(leaf)
+            array = keras.ops.convert_to_numpy(leaf) if is_tensor else np.asarray(leaf)
+        except ValueError:  # rows of different lengths
+            raise OptionTypeError("probe", REQUIREMENT, leaf) from None
         if array.dtype.kind not in "biufSU":
             raise OptionTypeError("probe", REQUIREMENT, leaf)
         return array
@@ -84,6 +103,10 @@ class _Shapes:
 
     def __repr__(self) -> str:
         return f"arrays of shapes {self._shapes}"
+
+
+def _symbolic(array: Any) -> Any:
+    return keras.KerasTensor(array.shape, keras.backend.standardize_dtype(array.dtype))
 
 
 def _first_line(error: BaseException) -> str:

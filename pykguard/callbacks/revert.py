@@ -186,9 +186,18 @@ class RevertOnLossIncrease(_RevertGuard):
     Not restored are the global random state of Python, NumPy and the backend, and the order of the
     data.
 
-    Put the guards first in the list of callbacks. EarlyStopping, ModelCheckpoint and
-    ReduceLROnPlateau behind them then see the model as the guards leave it, while `logs` keep the
-    epoch's true values. When several guards are in one list, the first one that goes back settles
+    Put the guards first in the list of callbacks. Those behind them then see the model as the
+    guards leave it, while `logs` keep the epoch's true values:
+
+    - EarlyStopping counts a reverted epoch as one without improvement.
+    - ModelCheckpoint saves the state that was put back. One that monitors another quantity than the
+      guard goes before it, or it may file that state under the reverted epoch's value.
+    - ReduceLROnPlateau and `lr_factor` both cut the learning rate, one after the other.
+      LearningRateScheduler sets it anew at each epoch, whatever the guard did.
+    - TerminateOnNaN ends training within the epoch, which the guard then takes back: training ends
+      with the good state in place.
+
+    When several guards are in one list, the first one that goes back settles
     the epoch: those behind it leave it unjudged, those before it do not count it as accepted.
 
     Args:

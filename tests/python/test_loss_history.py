@@ -144,6 +144,17 @@ def test_a_model_is_recorded_again_after_it_was_compiled_with_other_steps():
         assert history.batches["exact"].tolist() == [True] * 4
 
 
+def test_a_model_that_was_trained_and_evaluated_before_is_recorded():
+    x, y = helpers.line()
+    model, history = helpers.dense_model(), LossHistory()
+    model.fit(x, y, validation_data=(x, y), verbose=0)
+    model.fit(x, y, batch_size=32, validation_data=(x, y), verbose=0, callbacks=[history])
+    assert history.batches["exact"].all()
+    np.testing.assert_allclose(history.losses, history.epochs["loss"], rtol=1e-6)
+    error = np.mean((model.predict(x, verbose=0) - y) ** 2)
+    np.testing.assert_allclose(history.epochs["val_loss"], error, rtol=1e-5)
+
+
 def test_a_model_that_is_built_late_is_recorded():
     x, y = helpers.line()
     model, history = helpers.Subclassed(), LossHistory()
@@ -395,7 +406,21 @@ def test_the_picture_shows_what_was_recorded():
     assert curve(axes, "loss").get_xdata().tolist() == [1, 2, 3]
     assert np.isnan(history.losses[4:8]).all()
     assert curve(axes, "reverted").get_xdata()[0] == 2
+    assert curve(axes, "not finite").get_xdata().tolist() == [1.25, 1.5, 1.75, 2.0]
     axes.figure.canvas.draw()
+
+
+def test_a_batch_far_above_the_epochs_is_marked_and_not_drawn_to_scale():
+    x, y = helpers.line()
+    y[4] = 1e4
+    history = LossHistory()
+    helpers.dense_model(keras.optimizers.SGD(0.0)).fit(
+        x, y, batch_size=1, shuffle=False, verbose=0, callbacks=[history]
+    )
+    axes = history.plot()
+    assert curve(axes, "off the scale").get_xdata().tolist() == [5 / 32]
+    drawn = curve(axes, "each batch").get_ydata()
+    assert np.flatnonzero(np.isnan(drawn)).tolist() == [4]
 
 
 def test_the_picture_can_be_drawn_on_axes_of_ones_own():

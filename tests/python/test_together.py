@@ -250,6 +250,37 @@ def test_a_checkpoint_behind_the_guard_saves_the_state_that_the_guard_left(tmp_p
         assert np.array_equal(helpers.flat(saved.weights), states.weights[epoch])
 
 
+@pytest.mark.parametrize(("checkpoint_first", "saved"), [(True, 2), (False, 1)])
+def test_a_checkpoint_of_another_quantity_goes_in_front(tmp_path, checkpoint_first, saved):
+    model, states = helpers.dense_model(), helpers.StatesAfterEpochs()
+    path = str(tmp_path / "best.weights.h5")
+    checkpoint = keras.callbacks.ModelCheckpoint(
+        path, monitor="score", mode="min", save_best_only=True, save_weights_only=True
+    )
+    callbacks = [checkpoint, RevertOnLossIncrease()]
+    if not checkpoint_first:
+        callbacks.reverse()
+    fit(model, states, helpers.Scripted(score=[3, 2, 1]), *callbacks, script=[3, 1, 2])
+    model.load_weights(path)
+    assert np.array_equal(helpers.flat(model.weights), states.weights[saved])
+
+
+def test_a_scheduler_sets_the_rate_whatever_the_guard_cut():
+    model, steps = helpers.constant_gradient_model(0.5), helpers.StepSizes()
+    model.fit(
+        *helpers.ones(),
+        epochs=3,
+        verbose=0,
+        callbacks=[
+            steps,
+            helpers.Scripted(loss=[1, 2, 3]),
+            RevertOnLossIncrease(max_reverts=2, lr_factor=0.5),
+            keras.callbacks.LearningRateScheduler(lambda epoch: 0.25),
+        ],
+    )
+    assert steps.sizes == [0.25, 0.25, 0.25]
+
+
 def test_a_rate_that_keras_lowered_on_a_plateau_is_not_put_back():
     model = helpers.dense_model(keras.optimizers.SGD(1.0))
     guard = RevertOnLossIncrease(lr_factor=0.5)
