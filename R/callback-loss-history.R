@@ -22,6 +22,7 @@
 #'   \item{`losses`}{Numeric vector of each recorded batch's own loss.}
 #'   \item{`batches`}{Data frame of `epoch`, `batch`, `loss`, `logged_loss`, `exact`.}
 #'   \item{`epochs`}{Data frame of `epoch` and each logged metric.}
+#'   \item{`batches_per_epoch`}{The number of batches in the longest epoch so far.}
 #' }
 #' `plot()` draws it and `as.data.frame()` gives the batches.
 #' @examples
@@ -63,6 +64,10 @@ RecordedHistory <- R6Class("kguard_history",
     losses = function(value) {
       if (!missing(value)) stop_read_only("losses")
       as.numeric(private$.kguard_python()$losses)
+    },
+    batches_per_epoch = function(value) {
+      if (!missing(value)) stop_read_only("batches_per_epoch")
+      private$.kguard_python()$batches_per_epoch
     },
     batches = function(value) {
       if (!missing(value)) stop_read_only("batches")

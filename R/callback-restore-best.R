@@ -1,12 +1,13 @@
 #' Leave the best weights in the model when training ends
 #'
 #' `callback_restore_best()` makes a callback for `fit()` that lets training run, keeps the state that
-#' the best epoch ended with, and puts it back at the end of `fit()`, however `fit()` stops. After an
-#' interrupt or an error the method `restore()` puts it back by hand.
+#' the best epoch ended with, and puts it back at the end of `fit()`, also where another callback ends
+#' it early. After an interrupt or an error the method `restore()` puts it back by hand.
 #'
 #' Minimising, an epoch is the best so far if `value < best - min_delta`, and the mirror image of it
-#' when maximising; a value or weights that are not finite are never the best. If no epoch was the
-#' best and the weights are not finite at the end, the initial state is put back, with a warning.
+#' when maximising; a value or weights that are not finite are never the best. If no epoch could be the
+#' best, a warning says why; if the weights are not finite then, the initial state is put back. An
+#' epoch that a guard in front of it in the list took back is not judged, so put it behind them.
 #'
 #' What the object knows, its place beside other callbacks and its errors are described at
 #' [callback_revert_on_loss_increase()].

@@ -37,6 +37,7 @@
 #'     afterwards, and `reason`.}
 #'   \item{`n_reverts`}{How often a state was put back because training had gone bad.}
 #'   \item{`best`, `best_epoch`}{The best value so far and its epoch; `NA` before there is one.}
+#'   \item{`get_config()`}{A named list of its options.}
 #' }
 #' It starts afresh with each `fit()`.
 #'

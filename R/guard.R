@@ -56,6 +56,7 @@ CoreCallback <- R6Class("kguard_core_callback",
 Guard <- R6Class("kguard_guard",
   inherit = CoreCallback,
   public = list(
+    get_config = function() private$.kguard_python()$get_config(),
     print = function(...) {
       lines <- vapply(bridge()$events(private$.kguard_python()), `[[`, "", "line")
       cat(describe_guard(self, lines), sep = "\n")
@@ -85,6 +86,14 @@ Guard <- R6Class("kguard_guard",
     }
   )
 )
+
+#' @rdname callback_revert_on_loss_increase
+#' @param x A guard.
+#' @param row.names,optional,... Not used; there for the generic.
+#' @export
+as.data.frame.kguard_guard <- function(x, row.names = NULL, optional = FALSE, ...) {
+  x$events
+}
 
 stop_read_only <- function(field) {
   stop_kguard("kguard_state_error", "`", field, "` is what the guard found; it cannot be assigned")

@@ -59,5 +59,7 @@ stop_in_hook <- function(callback, hook, parent) {
 
 #' @export
 r_to_py.KerasCallback <- function(x, convert = FALSE) {
-  x$.__enclos_env__$private$.kguard_to_python()
+  to_python <- x$.__enclos_env__$private$.kguard_to_python
+  # The package keras has a class of this name too.
+  if (is.null(to_python)) NextMethod() else to_python()
 }

@@ -32,19 +32,21 @@
 #'
 #' @format An R6 class generator.
 #' @examples
-#' BatchLosses <- R6::R6Class("BatchLosses",
+#' Stopwatch <- R6::R6Class("Stopwatch",
 #'   inherit = KerasCallback,
 #'   public = list(
-#'     losses = NULL,
-#'     on_batch_end = function(batch, logs = list()) {
-#'       self$losses <- c(self$losses, logs[["loss"]])
+#'     seconds = NULL, start = NULL,
+#'     on_epoch_begin = function(epoch, logs = NULL) self$start <- Sys.time(),
+#'     on_epoch_end = function(epoch, logs = NULL) {
+#'       self$seconds[epoch] <- as.numeric(Sys.time() - self$start, units = "secs")
 #'     }
 #'   )
 #' )
-#' losses <- BatchLosses$new()
+#' stopwatch <- Stopwatch$new()
+#' stopwatch
 #' \dontrun{
-#' model$fit(x, y, epochs = 2L, callbacks = list(losses))
-#' losses$losses
+#' model |> fit(x, y, epochs = 2, callbacks = list(stopwatch))
+#' stopwatch$seconds
 #' }
 #' @export
 KerasCallback <- R6Class("KerasCallback",

@@ -11,6 +11,7 @@ option_to_python <- function(name, value) {
     return(value)
   }
   if (is.character(value)) value <- as.vector(value)
+  if (name == "path" && is.character(value)) value <- path.expand(value)
   if (!is.atomic(value) || is.object(value) || is_missing(value)) {
     return(list())
   }
@@ -37,8 +38,16 @@ probe_to_python <- function(value) {
   if (!is.list(value) || is.data.frame(value)) {
     return(list())
   }
+  if (!is.null(names(value))) {
+    if (!setequal(names(value), probe_names[seq_along(value)])) {
+      return(list())
+    }
+    value <- value[probe_names[seq_along(value)]]
+  }
   unname(lapply(value, probe_part))
 }
+
+probe_names <- c("x", "y", "sample_weight")
 
 probe_part <- function(part) {
   if (is.null(part) || inherits(part, "python.builtin.object")) {

@@ -37,12 +37,13 @@ plot_parts <- function(history, guard) {
     stop_kguard("kguard_state_error", "there is nothing to plot: the history has not been in a fit")
   }
   epochs <- epoch_curves(history$epochs)
-  batches$time <- batches$epoch - 1 + batches$batch / max(batches$batch)
+  batches$time <- batches$epoch - 1 + batches$batch / history$batches_per_epoch
   top <- highest_shown(epochs$loss)
   above <- is.finite(batches$loss) & batches$loss > top
   bad <- !is.finite(batches$loss)
+  marked <- bad & batches$exact # where no loss was logged there is nothing to mark
   marks <- rbind(
-    data.frame(time = batches$time[bad], what = rep("not finite", sum(bad))),
+    data.frame(time = batches$time[marked], what = rep("not finite", sum(marked))),
     data.frame(time = batches$time[above], what = rep("off the scale", sum(above)))
   )
   batches$loss[bad | above] <- NA # a gap in the line

@@ -38,7 +38,17 @@ load_bridge <- function(path) {
   for (module in c("keras", "tensorflow")) {
     if (!reticulate::py_module_available(module)) stop_missing_module(module)
   }
-  reticulate::import_from_path("pykguard.r_bridge", path = path)
+  bridge <- reticulate::import_from_path("pykguard.r_bridge", path = path)
+  bridge$warn_through(warn_kguard)
+  bridge
+}
+
+# The guards' warnings, as conditions of class "kguard_warning".
+warn_kguard <- function(message) {
+  warning(structure(
+    class = c("kguard_warning", "warning", "condition"),
+    list(message = message, call = NULL)
+  ))
 }
 
 stop_missing_module <- function(module) {

@@ -14,7 +14,11 @@ _RED = "#b3261e"
 
 
 def plot_history(
-    batches: Mapping[str, Any], epochs: Mapping[str, Any], events: Sequence[Event], ax: Any
+    batches: Mapping[str, Any],
+    epochs: Mapping[str, Any],
+    batches_per_epoch: int,
+    events: Sequence[Event],
+    ax: Any,
 ) -> Any:
     """Draw batch losses, epoch losses and reverts over the epochs; returns the axes.
 
@@ -26,8 +30,10 @@ def plot_history(
 
         _, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
     curves = {name: epochs[name] for name in _COLORS if name in epochs}
-    times, losses = _times(batches), np.array(batches["loss"])
-    bad = ~np.isfinite(losses)
+    # Epochs count from 0 here, and epoch `e` ends at `e + 1` on the axis.
+    times = batches["epoch"] + (batches["batch"] + 1) / max(batches_per_epoch, 1)
+    losses = np.array(batches["loss"])
+    bad = ~np.isfinite(losses) & batches["exact"]
     above = ~bad & (losses > _highest_shown(curves))
     losses[bad | above] = np.nan
     ax.plot(times, losses, color="0.7", lw=0.7, label="each batch")
@@ -54,12 +60,6 @@ def plot_history(
     ax.set_ylabel("loss")
     ax.legend(frameon=False)
     return ax
-
-
-def _times(batches: Mapping[str, Any]) -> Any:
-    """Where each batch stands on an axis on which epoch `e`, counted from 0, ends at `e + 1`."""
-    epoch, batch = batches["epoch"], batches["batch"]
-    return epoch + (batch + 1) / (batch.max(initial=0) + 1)
 
 
 def _highest_shown(curves: Mapping[str, Any]) -> float:

@@ -85,7 +85,7 @@ def check_path(path: Any) -> str | None:
     requirement = "None or the name of a .csv file in a folder that exists"
     if not isinstance(path, (str, os.PathLike)):
         raise OptionTypeError("path", requirement, path)
-    name = os.fspath(path)
+    name = os.path.expanduser(os.fspath(path))
     folder = os.path.dirname(name) or "."
     if not name.lower().endswith(".csv") or not os.path.isdir(folder) or os.path.isdir(name):
         raise OptionValueError("path", requirement, name)

@@ -49,7 +49,8 @@ def describe(event: Event, old_rate: float | None = None) -> str:
         old_rate: The learning rate before it, where it is to be named if it changed.
     """
     value = "" if event.value is None else f" {event.value:.4g}"
-    line = f"Epoch {event.epoch + 1}: {event.monitor}{value} {event.reason}: {_outcome(event)}"
+    when = "After epoch" if event.action == "restore" else "Epoch"
+    line = f"{when} {event.epoch + 1}: {event.monitor}{value} {event.reason}: {_outcome(event)}"
     rate = event.learning_rate
     if rate is not None and old_rate is not None and rate != old_rate:
         line += f", learning rate {old_rate:.4g} -> {rate:.4g}"

@@ -13,6 +13,7 @@ from pykguard import _checks
 from pykguard._loss_tracker import LossTracker, install
 from pykguard._platform import require_supported
 from pykguard._recorder import Batches, CsvFile, check_path
+from pykguard._warnings import warn
 
 
 class LossHistory(keras.callbacks.Callback):
@@ -53,6 +54,7 @@ class LossHistory(keras.callbacks.Callback):
         super().__init__()
         self.path = check_path(path)
         self.every = _checks.integer("every", every, minimum=1)
+        self._batches_per_epoch: int
         self._tracker: LossTracker | None = None
         self._file: CsvFile | None = None
         self._begin_run()
@@ -66,6 +68,11 @@ class LossHistory(keras.callbacks.Callback):
     def batches(self) -> dict[str, np.ndarray[Any, Any]]:
         """Columns of equal length: epoch, batch (both from 0), loss, logged_loss, exact."""
         return self._batches.columns()
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """The number of batches in the longest epoch so far."""
+        return self._batches_per_epoch
 
     @property
     def epochs(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -98,7 +105,8 @@ class LossHistory(keras.callbacks.Callback):
         """
         from pykguard._plot import plot_history
 
-        return plot_history(self.batches, self.epochs, guard.events if guard else [], ax)
+        events = guard.events if guard else []
+        return plot_history(self.batches, self.epochs, self.batches_per_epoch, events, ax)
 
     # ---------------------------------------------------------------- hooks
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -124,8 +132,11 @@ class LossHistory(keras.callbacks.Callback):
         logged = float((logs or {}).get("loss", math.nan))
         losses = self._own_losses()
         exact = bool(losses)
+        if not exact:
+            self._warn_of_inexactness()
         for offset, loss in enumerate(losses or [logged]):
             number = self._first + offset
+            self._batches_per_epoch = max(self._batches_per_epoch, number + 1)
             if number % self.every == 0:
                 self._add(number, loss, logged, exact)
 
@@ -149,6 +160,17 @@ class LossHistory(keras.callbacks.Callback):
         self._epoch = 0
         self._first = 0
         self._before = (0, 0)
+        self._batches_per_epoch = 0
+        self._warned = False
+
+    def _warn_of_inexactness(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warn(
+                "LossHistory: a batch's own loss could not be seen, since a `train_step` does not "
+                "update the model's loss tracker or a callback evaluated the model within an "
+                'epoch; what was logged as "loss" stands in its place, with `exact` False'
+            )
 
     def _own_losses(self) -> list[float]:
         """The losses since `on_train_batch_begin`; none where they cannot be known.
@@ -175,7 +197,9 @@ class LossHistory(keras.callbacks.Callback):
 
 def _numbers(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in logs.items():
-        values = np.asarray(value, dtype="float64")
+        values = np.asarray(value)
+        if values.dtype.kind not in "biuf":
+            continue  # a note of some callback, not a metric
         if values.size == 1:
             yield name, float(values.reshape(()))
         else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from pykguard._optimizers import innermost
+from pykguard._optimizers import innermost, optimizers
 
 
 @keras.saving.register_keras_serializable(package="pykguard")
@@ -53,31 +53,43 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def read_learning_rate(model: Any) -> float | None:
-    """The rate of the model's optimizer; None where it has none."""
-    optimizer = innermost(getattr(model, "optimizer", None))
-    if optimizer is None:
-        return None
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    """The rate of the model's optimizer; None where it has none.
+
+    Of several it is the first that has taken a step: Keras compiles a model with an optimizer even
+    where its `train_step` has others of its own.
+    """
+    all_of_them = [innermost(optimizer) for optimizer in optimizers(model)]
+    in_use = [o for o in all_of_them if int(keras.ops.convert_to_numpy(o.iterations)) > 0]
+    for optimizer in in_use or all_of_them:
+        return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    return None
 
 
 def scale_learning_rate(model: Any, factor: float, minimum: float) -> None:
-    """Multiply the learning rate by `factor`, but not below `minimum`, from the next step on.
+    """Multiply the rates of the model's optimizers by `factor`, but not below `minimum`.
 
-    A rate that is a number is assigned. A schedule or a callable is wrapped in `ScaledSchedule`
-    and the compiled step is rebuilt, since a step that was traced would keep the old one.
+    The next step uses the new rate. A rate that is a number is assigned; a schedule or a callable
+    is wrapped in `ScaledSchedule` and the compiled step is rebuilt, since a step that was traced
+    would keep the old one.
     """
-    optimizer = innermost(getattr(model, "optimizer", None))
-    if optimizer is None or factor == 1.0:
+    if factor == 1.0:
         return
+    wrapped = [_scale(innermost(o), factor, minimum) for o in optimizers(model)]
+    if any(wrapped):
+        model.make_train_function(force=True)
+
+
+def _scale(optimizer: Any, factor: float, minimum: float) -> bool:
+    """Scale one optimizer's rate; returns whether the compiled step has to be rebuilt for it."""
     rate = optimizer._learning_rate
     if _is_schedule(rate) or (callable(rate) and not _is_variable(rate)):
         if isinstance(rate, ScaledSchedule):
             rate, factor = rate.schedule, factor * rate.scale
         optimizer.learning_rate = ScaledSchedule(rate, factor, minimum)
-        model.make_train_function(force=True)
-    else:
-        old = float(keras.ops.convert_to_numpy(rate))
-        optimizer.learning_rate = max(old * factor, min(minimum, old))
+        return True
+    old = float(keras.ops.convert_to_numpy(rate))
+    optimizer.learning_rate = max(old * factor, min(minimum, old))
+    return False
 
 
 def _is_schedule(rate: Any) -> bool:

@@ -13,6 +13,7 @@ import keras
 
 import pykguard
 from pykguard._errors import OptionTypeError, OptionValueError
+from pykguard._warnings import hand_to
 
 _WITH_INDEX = (
     "on_epoch_begin",
@@ -33,6 +34,11 @@ _WITHOUT_INDEX = (
     "on_predict_end",
 )
 _SETTERS = ("set_model", "set_params")
+
+
+def warn_through(function: Callable[[str], Any]) -> None:
+    """Let the guards' warnings be warnings of R."""
+    hand_to(function)
 
 
 def construct(name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,6 @@ look_for_r() {
             found <- rownames(installed.packages())
             cat(setdiff(wanted, found), sep = "\n")' $r_packages
     else
-        need r-base-core
         printf '%s\n' $r_packages
     fi
 }

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from abc import abstractmethod
-from typing import Any, ClassVar, Literal, NamedTuple
+import inspect
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 
 from pykguard import _checks
-from pykguard._errors import GuardWarning, OptionValueError, SnapshotError
+from pykguard._errors import OptionValueError, SnapshotError
+from pykguard._warnings import warn
 from pykguard.callbacks import _turns
 from pykguard.callbacks._direction import infer_direction
 from pykguard.callbacks._initial import when_built
@@ -37,7 +37,6 @@ class Guard(keras.callbacks.Callback):
     A guard starts afresh at each `fit`, unless `load_state_dict()` was called before it.
     """
 
-    _option_names: ClassVar[tuple[str, ...]] = ()
     _state: Any  # the rule's
 
     def __init__(
@@ -91,7 +90,8 @@ class Guard(keras.callbacks.Callback):
 
     def get_config(self) -> dict[str, Any]:
         """The options, such that `type(guard)(**guard.get_config())` is an equal guard."""
-        return {name: getattr(self, name) for name in self._option_names}
+        names = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names}
 
     def state_dict(self) -> dict[str, Any]:
         """All that the guard has learnt: events, best value, and the kept state as arrays.
@@ -103,7 +103,7 @@ class Guard(keras.callbacks.Callback):
             "guard": type(self).__name__,
             "events": [event.to_dict() for event in self._events],
             "rule": self._state._asdict(),
-            "kept": None if self._kept is None else self._in_use().to_arrays(self._kept),
+            "kept": self._kept_arrays(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -123,7 +123,7 @@ class Guard(keras.callbacks.Callback):
             requirement = f"what `state_dict()` of a {type(self).__name__} returned"
             raise OptionValueError("state", requirement, state)
         self._events, self._state = events, rule_state
-        self._loaded = Loaded(kept)
+        self._loaded, self._kept = Loaded(kept), None
 
     # ---------------------------------------------------------------- one fit
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -149,7 +149,9 @@ class Guard(keras.callbacks.Callback):
             self.probe.check_inputs(self.model)
         elif self.probe is not None:
             self.probe.check_fits(self.model)
-        self._in_use().ignore_non_finite()
+        broken = self._in_use().accept_infinite()
+        if broken:
+            self._warn(f"the model holds NaN before its first step, in {', '.join(broken[:3])}")
         if loaded is not None and loaded.kept is not None:
             self._kept = self._in_use().from_arrays(loaded.kept)
         else:
@@ -163,6 +165,11 @@ class Guard(keras.callbacks.Callback):
     def _keep(self) -> None:
         self._kept = self._in_use().take(into=self._kept)
 
+    def _kept_arrays(self) -> list[np.ndarray[Any, Any]] | None:
+        if self._loaded is not None:
+            return self._loaded.kept
+        return None if self._kept is None else self._in_use().to_arrays(self._kept)
+
     def _put_back(self) -> None:
         if self._kept is None:
             raise SnapshotError(f"{type(self).__name__} has kept no state to go back to")
@@ -171,14 +178,14 @@ class Guard(keras.callbacks.Callback):
     # ---------------------------------------------------------------- judging an epoch
     def _measure(self, logs: dict[str, Any] | None) -> float | None:
         """The value to judge at this epoch's end; None where it was not measured."""
-        if self._direction is None:
-            self._direction = infer_direction(self.monitor, self.model)
         self._last_logs = dict(logs or {})
         if self.probe is not None:
             value: float | None = self.probe.loss(self.model)
         else:
             value = read_monitor(self._last_logs, self.monitor) if logs else None
-            self._warn_of_idle_tracker(value)
+        if self._direction is None:
+            self._direction = infer_direction(self.monitor, self.model)
+        self._warn_of_idle_tracker(value)
         self._n_measured += value is not None
         return value
 
@@ -186,22 +193,25 @@ class Guard(keras.callbacks.Callback):
         return self.monitor if self.probe is None else "probe_loss"
 
     def _warn_of_idle_tracker(self, value: float | None) -> None:
-        own_step = type(self.model).train_step is not keras.Model.train_step
-        if self.monitor == "loss" and value == 0.0 and own_step:
+        step = "train_step" if self._monitor_name() == "loss" else "test_step"
+        own_step = getattr(type(self.model), step) is not getattr(keras.Model, step)
+        if value == 0.0 and own_step and self.monitor in ("loss", "val_loss"):
             self._warn(
-                "the loss is exactly 0: a `train_step` of your own has to update the model's loss "
-                "tracker for its loss to reach the end of the epoch; use `probe` otherwise"
+                f"{self._monitor_name()} is exactly 0: a `{step}` of your own has to update the "
+                "model's loss tracker for its loss to reach the end of the epoch"
             )
 
-    def _warn_if_never_measured(self) -> None:
-        if self._last_logs is not None and self._n_measured == 0:
-            self._warn(
-                f"`monitor` {self.monitor!r} was in no epoch's metrics, so nothing was judged; "
-                f"there were {known(self._last_logs)}"
-            )
+    def _warn_if_never_measured(self) -> bool:
+        if self._last_logs is None or self._n_measured:
+            return False
+        self._warn(
+            f"`monitor` {self.monitor!r} was in no epoch's metrics, so nothing was judged; "
+            f"there were {known(self._last_logs)}"
+        )
+        return True
 
     def _warn(self, message: str) -> None:
-        warnings.warn(f"{type(self).__name__}: {message}", GuardWarning, stacklevel=3)
+        warn(f"{type(self).__name__}: {message}")
 
     def _event(
         self,
@@ -230,6 +240,6 @@ class Guard(keras.callbacks.Callback):
         if self.verbose:
             print("\n" + describe(event, old_rate), flush=True)
 
-    @abstractmethod
     def _to_rule_state(self, values: dict[str, Any]) -> Any:
         """The rule's state with these values."""
+        raise NotImplementedError

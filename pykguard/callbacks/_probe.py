@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from pykguard._errors import OptionTypeError, OptionValueError
+from pykguard._errors import MonitorError, OptionTypeError, OptionValueError
 
 REQUIREMENT = "None or a tuple (x, y) or (x, y, sample_weight) of arrays with equally many rows"
 
@@ -26,6 +26,11 @@ class Probe(NamedTuple):
         with self._refusing():
             results = model.evaluate(
                 self.x, self.y, sample_weight=self.sample_weight, verbose=0, return_dict=True
+            )
+        if "loss" not in results:
+            raise MonitorError(
+                "`probe` needs a model whose `test_step` returns its loss; it returned "
+                + (", ".join(results) or "nothing")
             )
         return float(results["loss"])
 

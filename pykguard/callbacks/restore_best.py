@@ -8,8 +8,9 @@ from typing import Any
 from pykguard import _checks
 from pykguard.callbacks import _turns
 from pykguard.callbacks._guard import Guard
+from pykguard.events import epoch_name
 from pykguard.rules import best as rule
-from pykguard.rules.revert import INITIAL
+from pykguard.rules._epochs import INITIAL
 
 
 class RestoreBest(Guard):
@@ -20,8 +21,9 @@ class RestoreBest(Guard):
     best epoch ended with is put back at the end of `fit`, however `fit` stops; as a context manager
     also when it ends by Ctrl-C or an exception, which goes on afterwards.
 
-    If no epoch was the best and the weights are not finite at the end, the initial state is put
-    back, with a warning. An epoch that a guard in front of it in the list took back is not judged.
+    If no epoch could be the best, a warning says why; if the weights are not finite then, the
+    initial state is put back. An epoch that a guard in front of it in the list took back is not
+    judged, so put it behind the revert guards.
 
     Args:
         monitor: Name of the quantity in the epoch's logs. Defaults to `"val_loss"`.
@@ -48,15 +50,6 @@ class RestoreBest(Guard):
     """
 
     _state: rule.State
-    _option_names = (
-        "monitor",
-        "mode",
-        "min_delta",
-        "restore_optimizer",
-        "start_from_epoch",
-        "probe",
-        "verbose",
-    )
 
     def __init__(
         self,
@@ -88,13 +81,17 @@ class RestoreBest(Guard):
         snapshots = self._in_use()
         if self._state.best_epoch is not None:
             self._put_back()
-            self._record_restore(self._state.best_epoch, "is the best")
-        elif self._kept is not None and snapshots.non_finite():
+            reason = f"of {epoch_name(self._state.best_epoch)} is the best"
+            self._record_restore(self._state.best_epoch, reason)
+        elif snapshots.non_finite():
             self._put_back()
             self._record_restore(INITIAL, "was finite in no epoch")
             self._warn("no epoch was finite, so the model is back in its initial state")
-        else:
-            self._warn_if_never_measured()
+        elif not self._warn_if_never_measured() and self._n_measured:
+            self._warn(
+                f"no epoch was the best: of {self._n_measured}, all were before `start_from_epoch` "
+                f"or not finite in {self._monitor_name()!r}, so the last weights stay"
+            )
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start afresh, or from a loaded state, and keep the initial state."""

@@ -11,6 +11,7 @@ from pykguard.callbacks._guard import Guard
 from pykguard.events import epoch_name
 from pykguard.learning_rate import read_learning_rate, scale_learning_rate
 from pykguard.rules import revert as rule
+from pykguard.rules._epochs import INITIAL
 
 
 class _RevertGuard(Guard):
@@ -19,23 +20,9 @@ class _RevertGuard(Guard):
     _state: rule.State
     _before: rule.State | None  # before the last epoch was judged
     _kept_last: bool  # whether the last epoch's end state was kept
+    _last_rate: float | None  # after the last revert
     _warned: bool
     _go_back_to: ClassVar[Literal["accepted", "best"]]
-    _option_names = (
-        "monitor",
-        "mode",
-        "tolerance",
-        "relative_tolerance",
-        "reference",
-        "patience",
-        "restore_optimizer",
-        "lr_factor",
-        "min_lr",
-        "max_reverts",
-        "start_from_epoch",
-        "probe",
-        "verbose",
-    )
 
     def __init__(
         self,
@@ -73,18 +60,22 @@ class _RevertGuard(Guard):
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Disown the last epoch if a guard behind this one took back what this one accepted."""
-        taken = _turns.taken_back(self.model, epoch - 1)
+        """Settle the last epoch."""
+        self._disown_if_taken_back()
+
+    def _disown_if_taken_back(self) -> None:
+        """Forget the last epoch if a guard behind this one took back what this one accepted."""
+        taken = _turns.taken_back(self.model, self._epoch)
         if taken is None or taken.guard() is self or self._before is None:
             return
-        self._state = self._before
+        self._state, self._before = self._before, None
         if self._kept_last:
             self._keep()
             self._state = self._state._replace(kept_epoch=taken.restored_from)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Judge the epoch; keep its end state, let it pass, or go back."""
-        self._before = None
+        self._before, self._epoch = None, epoch
         if _turns.taken_back(self.model, epoch):
             return
         value = self._measure(logs)
@@ -100,7 +91,8 @@ class _RevertGuard(Guard):
             self._revert(seen, decision, broken)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Say so if there was nothing to judge."""
+        """Settle the last epoch, and say so if there was nothing to judge."""
+        self._disown_if_taken_back()
         self._warn_if_never_measured()
 
     def _revert(self, seen: rule.Seen, decision: rule.Decision, broken: list[str]) -> None:
@@ -121,16 +113,21 @@ class _RevertGuard(Guard):
             self.model.stop_training = True
             times = "1 revert" if self.max_reverts == 1 else f"{self.max_reverts} reverts"
             reason = f"used up the {times} that `max_reverts` allows"
-            self._record(event._replace(action="stop", reason=reason))
-        elif self._state.n_reverts_running >= 2 and read_learning_rate(self.model) == old_rate:
+            self._record(event._replace(action="stop", restored_from=None, reason=reason))
+        elif self._state.n_reverts_running >= 2 and not self._is_lower(event.learning_rate):
             self._warn_of_repetition()
+        self._last_rate = event.learning_rate
+
+    def _is_lower(self, rate: float | None) -> bool:
+        return rate is not None and self._last_rate is not None and rate < self._last_rate
 
     def _warn_of_repetition(self) -> None:
         if not self._warned:
             self._warned = True
             self._warn(
                 "two epochs running were reverted to the same state with the same learning rate; "
-                "the same data may fail again and again. Use `lr_factor` below 1 or `max_reverts`"
+                "the same data may fail again and again. Use `lr_factor` below 1 or `max_reverts`, "
+                "and no LearningRateScheduler, which sets the rate anew"
             )
 
     def _reason(self, seen: rule.Seen, decision: rule.Decision, broken: list[str]) -> str:
@@ -163,6 +160,8 @@ class _RevertGuard(Guard):
         self._warned = False
         self._before = None
         self._kept_last = False
+        self._epoch = INITIAL
+        self._last_rate = None
 
     def _to_rule_state(self, values: dict[str, Any]) -> rule.State:
         return rule.State(**values)

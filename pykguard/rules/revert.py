@@ -13,12 +13,10 @@ import math
 from typing import Literal, NamedTuple
 
 from pykguard.rules._comparison import Direction, is_better, is_worse, slack
+from pykguard.rules._epochs import INITIAL
 
 Reference = Literal["best", "previous"]
 REFERENCES: tuple[Reference, ...] = ("best", "previous")
-
-INITIAL = -1
-"""The epoch number that stands for the state before training began."""
 
 
 class Options(NamedTuple):

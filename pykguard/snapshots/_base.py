@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
-from pykguard._errors import GuardWarning, SnapshotError
+from pykguard._errors import SnapshotError
+from pykguard._optimizers import new_values, optimizers
+from pykguard._warnings import warn
 from pykguard.snapshots._state import training_state
 
 
@@ -62,27 +64,38 @@ class Snapshots(ABC):
         return into
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put a copied state back into the model, all of it."""
+        """Put a copied state back into the model, all of it.
+
+        Variables of an optimizer that did not exist then are given the values of a new optimizer.
+        """
         known = {id(variable) for variable in snapshot.variables}
-        newer = [v for v in self.variables() if id(v) not in known]
+        newer = {id(v): v for v in self.variables() if id(v) not in known}
         self._write_back(snapshot)
         if newer:
-            warnings.warn(
+            for variable in self._renew(newer):
+                del newer[id(variable)]
+        if newer:
+            warn(
                 "these variables did not exist when the state was kept, so they were left as "
-                f"they are: {_names(newer)}",
-                GuardWarning,
-                stacklevel=2,
+                f"they are: {names(list(newer.values()))}"
             )
 
-    def ignore_non_finite(self) -> None:
-        """Do not judge variables that are not finite now: some models hold masks of -inf."""
+    def accept_infinite(self) -> list[str]:
+        """Do not judge variables that are infinite now: some models hold masks of -inf.
+
+        Returns:
+            The names of those that hold a NaN, which are judged.
+        """
         variables = self.variables()
-        self._not_judged = {id(variables[i]) for i in self._non_finite(variables)}
+        broken = [variables[i] for i in self._non_finite(variables)]
+        with_nan = [v for v in broken if np.isnan(keras.ops.convert_to_numpy(v)).any()]
+        self._not_judged = {id(v) for v in broken} - {id(v) for v in with_nan}
+        return [name(v) for v in with_nan]
 
     def non_finite(self) -> list[str]:
         """Names of the variables that hold a NaN or an infinity."""
         variables = [v for v in self.variables() if id(v) not in self._not_judged]
-        return [_name(variables[i]) for i in self._non_finite(variables)]
+        return [name(variables[i]) for i in self._non_finite(variables)]
 
     def to_arrays(self, snapshot: Snapshot) -> list[np.ndarray[Any, Any]]:
         """The snapshot as NumPy arrays on the host, in the order of its variables."""
@@ -104,6 +117,19 @@ class Snapshots(ABC):
             )
         self._load(snapshot, arrays)
         return snapshot
+
+    def _renew(self, variables: Mapping[int, Any]) -> Iterator[Any]:
+        for optimizer in optimizers(self._model):
+            if not any(id(v) in variables for v in optimizer.variables):
+                continue
+            try:
+                pairs = new_values(optimizer)
+            except Exception:  # an optimizer of the user's own that cannot be made from its config
+                continue
+            for variable, value in pairs:
+                if id(variable) in variables:
+                    variable.assign(value)
+                    yield variable
 
     @abstractmethod
     def _allocate(self, variables: Sequence[Any]) -> Sequence[Any]:
@@ -130,10 +156,12 @@ class Snapshots(ABC):
         """Fill the snapshot's buffers from arrays of the same shapes."""
 
 
-def _name(variable: Any) -> str:
+def name(variable: Any) -> str:
+    """The variable's path in its model."""
     return str(getattr(variable, "path", None) or variable.name)
 
 
-def _names(variables: Sequence[Any], limit: int = 3) -> str:
+def names(variables: Sequence[Any], limit: int = 3) -> str:
+    """The names of the first few, and how many more there are."""
     more = f" and {len(variables) - limit} more" if len(variables) > limit else ""
-    return ", ".join(_name(v) for v in variables[:limit]) + more
+    return ", ".join(name(v) for v in variables[:limit]) + more

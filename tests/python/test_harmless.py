@@ -39,6 +39,7 @@ def plainly_trained(request):
     return request.param, *trained(request.param, keras.callbacks.Callback())
 
 
+@pytest.mark.filterwarnings("ignore::pykguard.GuardWarning")
 @pytest.mark.parametrize("idle", IDLE.values(), ids=IDLE.keys())
 def test_an_idle_guard_changes_no_bit_of_the_training(idle, plainly_trained):
     make, plain_state, plain_history = plainly_trained

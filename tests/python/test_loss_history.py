@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pykguard import LossHistory, RevertOnLossIncrease
+from pykguard import GuardWarning, LossHistory, RevertOnLossIncrease
 
 PENALTY = 0.01
 CLASS_WEIGHT = {0: 0.25, 1: 1.0, 2: 3.0}
@@ -187,7 +187,9 @@ def test_a_train_step_that_hides_its_loss_is_recorded_as_not_exact():
     model = OwnStep([keras.Input((3,)), keras.layers.Dense(1)])
     model.compile("adam", "mse")
     history = LossHistory()
-    model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[history])
+    with pytest.warns(GuardWarning, match="could not be seen") as warned:
+        model.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[history])
+    assert len(warned) == 1
     assert history.losses.tolist() == [7] * 4
     assert not history.batches["exact"].any()
 
@@ -212,6 +214,7 @@ class Evaluates(keras.callbacks.Callback):
         self.model.evaluate(x, y + 1000, batch_size=4, verbose=0)
 
 
+@pytest.mark.filterwarnings("ignore::pykguard.GuardWarning")
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("first", ["the history", "the evaluation"])
 def test_an_evaluation_between_batches_is_not_taken_for_a_batch(when, first):

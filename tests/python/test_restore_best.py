@@ -37,6 +37,7 @@ def test_a_validation_loss_is_watched_by_default():
     assert np.array_equal(helpers.flat(model.weights), states.weights[1])
 
 
+@pytest.mark.filterwarnings("ignore::pykguard.GuardWarning")
 def test_training_is_not_touched_while_it_runs():
     guard = RestoreBest("loss")
     _, watched = fit(guard, script=[3, 1, 2, 4])
@@ -155,4 +156,4 @@ def test_the_restored_epoch_is_told_in_one_line(capsys, marked):
     helpers.drive(guard, marked, [{"loss": 2}, {"loss": 0.5}, {"loss": 1}])
     guard.on_train_end()
     lines = [line for line in capsys.readouterr().out.splitlines() if line]
-    assert lines == ["Epoch 3: loss 0.5 is the best: restored epoch 2"]
+    assert lines == ["After epoch 3: loss 0.5 of epoch 2 is the best: restored epoch 2"]

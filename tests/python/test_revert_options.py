@@ -211,7 +211,7 @@ def test_a_loss_of_zero_from_a_train_step_of_ones_own_is_a_warning():
 
     model = Silent([keras.Input((3,)), keras.layers.Dense(1)])
     model.compile("adam", "mse")
-    with pytest.warns(GuardWarning, match="the loss is exactly 0"):
+    with pytest.warns(GuardWarning, match="loss is exactly 0"):
         model.fit(X, Y, verbose=0, callbacks=[RevertOnLossIncrease()])
 
 

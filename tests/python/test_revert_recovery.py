@@ -142,3 +142,12 @@ def test_a_rolled_back_epoch_leaves_no_trace_in_mixed_precision(mixed_precision)
 
     assert isinstance(make().optimizer, keras.optimizers.LossScaleOptimizer)
     assert_rolled_back_as_if_it_had_not_been(make)
+
+
+def test_averaged_weights_are_put_back_even_where_the_optimizer_is_not():
+    model = helpers.dense_model(keras.optimizers.SGD(0.01, use_ema=True))
+    data = helpers.PoisonedData(X, Y, {2})
+    guard = RevertOnLossIncrease(restore_optimizer=False, tolerance=100)
+    model.fit(data.data, shuffle=False, epochs=3, verbose=0, callbacks=[data, guard])
+    assert guard.n_reverts == 1
+    assert np.isfinite(helpers.flat(model.weights)).all()

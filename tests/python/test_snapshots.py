@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pykguard import GuardWarning, SnapshotError
-from pykguard.snapshots import snapshots_for
+from pykguard.snapshots import Snapshot, snapshots_for
 
 X, Y = helpers.line()
 
@@ -69,13 +69,37 @@ def test_the_learning_rate_survives_a_restore():
     assert float(model.optimizer.learning_rate) == 0.125
 
 
-def test_variables_that_came_later_are_named_in_a_warning():
-    model = helpers.dense_model("adam")
+def test_weights_that_came_later_are_named_in_a_warning():
+    model = trained()
+    snapshots = snapshots_for(model, optimizer=True)
+    whole = snapshots.take()
+    snapshot = Snapshot(whole.variables[1:], whole.copies[1:])
+    with pytest.warns(GuardWarning, match="did not exist when .*kernel"):
+        snapshots.restore(snapshot)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        keras.optimizers.Adam(0.1),
+        keras.optimizers.Adagrad(0.1),
+        keras.optimizers.SGD(
+            keras.optimizers.schedules.ExponentialDecay(0.1, 9, 0.9), momentum=0.9
+        ),
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1)),
+    ],
+    ids=lambda o: o.name,
+)
+def test_slots_that_came_later_get_the_values_of_a_new_optimizer(optimizer):
+    model = helpers.dense_model(optimizer)
     snapshots = snapshots_for(model, optimizer=True)
     snapshot = snapshots.take()
-    model.fit(X, Y, verbose=0)
-    with pytest.warns(GuardWarning, match="did not exist when .*momentum.* and .* more"):
-        snapshots.restore(snapshot)
+    model.fit(X, Y * np.nan, verbose=0)
+    snapshots.restore(snapshot)
+    state = helpers.flat(optimizer.variables)
+    new = type(optimizer).from_config(optimizer.get_config())
+    new.build(model.trainable_variables)
+    assert np.array_equal(state, helpers.flat(new.variables))
 
 
 def test_a_second_optimizer_of_the_model_belongs_to_the_state():

@@ -115,3 +115,25 @@ def test_the_state_of_another_model_is_refused_before_the_first_step(marked):
     with pytest.raises(SnapshotError, match="belongs to another model or optimizer"):
         model.fit(X, Y, verbose=0, callbacks=[other])
     assert int(model.optimizer.iterations.numpy()) == 0
+
+
+def test_a_loaded_state_can_be_saved_again_before_it_is_used():
+    x, y = helpers.line()
+    model, guard = helpers.dense_model(), RestoreBest("loss")
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[guard])
+    state = guard.state_dict()
+    other = RestoreBest("loss")
+    other.load_state_dict(state)
+    again = other.state_dict()
+    assert all(np.array_equal(a, b) for a, b in zip(again["kept"], state["kept"], strict=True))
+
+
+def test_a_loaded_state_is_not_mixed_with_that_of_an_earlier_fit():
+    x, y = helpers.line()
+    model, guard = helpers.dense_model(), RestoreBest("loss")
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[guard])
+    state = guard.state_dict()
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[guard])
+    guard.load_state_dict(state)
+    with pytest.raises(SnapshotError):
+        guard.restore()

@@ -312,3 +312,13 @@ def test_beside_terminate_on_nan_the_good_state_is_left():
     assert history.epoch == [0, 1, 2]
     assert guard.n_reverts == 1
     assert np.array_equal(helpers.flat(model.weights), states.weights[1])
+
+
+def test_a_guard_before_the_one_that_goes_back_in_the_last_epoch_forgets_that_epoch():
+    model, states = helpers.dense_model(), helpers.StatesAfterEpochs()
+    loss, score = RevertOnLossIncrease("loss"), RevertOnLossIncrease("score", mode="max")
+    scores = helpers.Scripted(score=[0.5, 0.6, 0.2])
+    fit(model, states, scores, loss, score, script=[4, 3, 2])
+    assert (loss.best, loss.best_epoch) == (3, 1)
+    kept = np.concatenate([a.ravel() for a in loss.state_dict()["kept"]])
+    assert np.isin(states.weights[1], kept).all()

@@ -109,6 +109,7 @@ def test_the_best_rule_ends_as_the_trace_says(case):
     assert (state.best, state.best_epoch) == (case["best"], case["best_epoch"])
 
 
+@pytest.mark.filterwarnings("ignore::pykguard.GuardWarning")
 @each(BEST)
 def test_restore_best_leaves_the_best_state_of_the_trace(case, marked):
     guard = pykguard.RestoreBest(**case["options"])

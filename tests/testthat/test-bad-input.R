@@ -54,6 +54,8 @@ bad <- list(
   list(quote(revert(probe = list(eight[0, ], 1[0]))), "probe", "equally many rows"),
   list(quote(revert(probe = list(eight, factor(1:8)))), "probe", "equally many rows"),
   list(quote(revert(probe = list(data.frame(a = letters[1:8]), 1:8))), "probe", "equally many rows"),
+  list(quote(revert(probe = list(x = eight, z = 1:8))), "probe", "list(x"),
+  list(quote(revert(probe = list(x = eight, 1:8))), "probe", "list(x"),
   list(quote(revert("accuracy", mode = "max", probe = list(eight, 1:8))), "monitor", "accuracy"),
   list(quote(to_best(lr_factor = 0)), "lr_factor", "got 0"),
   list(quote(to_best(patience = 2.5)), "patience", "got 2.5"),
@@ -98,6 +100,18 @@ test_that("a probe that does not fit the model is refused at the start of fit", 
   guard <- revert(probe = list(matrix(0, 8, 5), matrix(0, 8, 1)))
   expect_error(fit_quietly(model, list(guard)), "`probe` must be")
   expect_identical(weights_of(model), before)
+})
+
+test_that("a named probe is taken by its names", {
+  skip_without_keras()
+  data <- regression_data()
+  guards <- list(
+    revert(probe = list(data$x, data$y)),
+    revert(probe = list(y = data$y, x = data$x))
+  )
+  model <- small_model(keras()$optimizers$SGD(0))
+  for (guard in guards) fit_quietly(model, list(guard), epochs = 1L)
+  expect_identical(guards[[2]]$best, guards[[1]]$best)
 })
 
 test_that("a probe takes matrices, data frames and vectors", {

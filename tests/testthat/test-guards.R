@@ -98,6 +98,25 @@ test_that("a guard starts afresh with each fit", {
   expect_identical(guard$n_reverts, 0L)
 })
 
+test_that("what a guard has to say is an R warning", {
+  skip_without_keras()
+  expect_warning(
+    fit_quietly(small_model(), list(callback_restore_best("val_loss"))),
+    "'val_loss' was in no epoch's metrics",
+    class = "kguard_warning"
+  )
+})
+
+test_that("a guard tells its options and is its events as a data frame", {
+  skip_without_keras()
+  guard <- callback_revert_on_loss_increase(patience = 2, lr_factor = 0.5)
+  config <- guard$get_config()
+  expect_identical(names(config), names(formals(callback_revert_on_loss_increase)))
+  expect_identical(config$patience, 2L)
+  expect_identical(config$lr_factor, 0.5)
+  expect_identical(as.data.frame(guard), guard$events)
+})
+
 test_that("restore_best leaves the best weights and can be asked to", {
   skip_without_keras()
   keep <- callback_restore_best("loss")

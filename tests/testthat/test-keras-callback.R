@@ -85,7 +85,7 @@ test_that("a named list that a hook returns reaches the history and the callback
     inherit = KerasCallback,
     public = list(on_epoch_end = function(epoch, logs = NULL) list(score = -epoch))
   )
-  guard <- callback_revert_on_loss_increase("score", mode = "max", tolerance = 1)
+  guard <- callback_revert_on_loss_increase("score", mode = "max", tolerance = 1, lr_factor = 0.5)
   history <- fit_quietly(small_model(), list(Adds$new(), guard))
   expect_equal(history$history$score, -(1:4))
   expect_identical(guard$events$epoch, 3:4)
@@ -176,6 +176,16 @@ test_that("an error in a hook names the class and the hook", {
     "Fails$on_train_begin() failed: no disk",
     fixed = TRUE
   )
+})
+
+test_that("a class KerasCallback of another package is left to that package", {
+  skip_without_keras()
+  Foreign <- R6::R6Class("KerasCallback", public = list(x = 1))
+  outcome <- tryCatch(
+    class(reticulate::r_to_py(Foreign$new()))[1],
+    error = conditionMessage
+  )
+  expect_match(outcome, "PyCapsule|Unable to convert R object") # reticulate's own answers
 })
 
 test_that("a callback prints the hooks it overrides", {

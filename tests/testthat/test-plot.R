@@ -38,7 +38,8 @@ test_that("losses that are not finite are marked, not dropped", {
 
 test_that("a loss far above the epochs' is marked, so that the others can be read", {
   history <- list(
-    batches = data.frame(epoch = 1L, batch = 1:4, loss = c(1, 1e30, 2, -Inf)),
+    batches_per_epoch = 4L,
+    batches = data.frame(epoch = 1L, batch = 1:4, loss = c(1, 1e30, 2, -Inf), exact = TRUE),
     epochs = data.frame(epoch = 1:2, loss = c(NaN, 1.5))
   )
   parts <- kguard:::plot_parts(history, NULL)
