@@ -15,11 +15,11 @@ keras <- function() reticulate::import("keras")
 
 # y = x b + noise, with 60 rows of 3 columns.
 regression_data <- function() {
-  x <- withr_seed(7, matrix(stats::rnorm(180), 60))
+  x <- with_seed(7, matrix(stats::rnorm(180), 60))
   list(x = x, y = x %*% c(1, -2, 3))
 }
 
-withr_seed <- function(seed, code) {
+with_seed <- function(seed, code) {
   old <- if (exists(".Random.seed", globalenv())) get(".Random.seed", globalenv())
   on.exit(if (!is.null(old)) assign(".Random.seed", old, globalenv()))
   set.seed(seed)
