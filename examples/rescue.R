@@ -5,9 +5,9 @@ library(kguard)
 library(ggplot2)
 
 too_high <- 1e-2 # the default of Keras' SGD
-well_chosen <- 3e-7
+well_chosen <- 1e-6
 epochs <- 20L
-batch_size <- 256L
+batch_size <- 512L
 picture <- c(commandArgs(TRUE), "examples/rescue.png")[1]
 
 # ---------------------------------------------------------------- data
@@ -33,8 +33,7 @@ new_model <- function(learning_rate) {
   layers <- keras$layers
   model <- keras$Sequential(list(
     layers$Input(list(ncol(x))),
-    layers$Dense(64L, activation = "relu"), layers$Dense(64L, activation = "relu"),
-    layers$Dense(64L, activation = "relu"),
+    layers$Dense(64L, activation = "leaky_relu"), layers$Dense(64L, activation = "leaky_relu"),
     layers$Dense(1L)
   ))
   model$compile(keras$optimizers$SGD(learning_rate, momentum = 0.9), loss = "mse")
@@ -79,7 +78,7 @@ run <- function(name, learning_rate, callbacks = list()) {
   )
 }
 
-guard <- callback_revert_on_loss_increase("val_loss", lr_factor = 0.2)
+guard <- callback_revert_on_loss_increase("val_loss", lr_factor = 0.1)
 runs <- list(
   run("unguarded", too_high),
   run("copied recipe", too_high, list(Recipe$new())),
@@ -106,7 +105,8 @@ colours <- c(
 finite <- curves[is.finite(curves$rmse), ]
 top <- max(finite$rmse)
 # Runs that are not finite stand in a row each, in a band above the curves.
-band_row <- function(run) top * 1.6 * 1.25^(3 - as.integer(run))
+step <- (top / min(finite$rmse))^0.12
+band_row <- function(run) top * step^(5 - as.integer(run))
 broken <- curves[!is.finite(curves$rmse), ]
 broken$rmse <- band_row(broken$run)
 reverted <- guard$events$epoch[guard$events$action == "revert"]
@@ -114,8 +114,9 @@ taken_back <- curves[curves$run == "guarded" & curves$epoch %in% reverted, ]
 in_band <- !is.finite(taken_back$rmse)
 taken_back$rmse[in_band] <- band_row(taken_back$run[in_band])
 
-dollars <- c(500, 1000, 2000, 4000)
-band <- range(band_row(1:3)) * c(1 / 1.15, 1.15)
+dollars <- c(500, 600, 700, 800, 900, 1000, 2000, 4000)
+dollars <- dollars[dollars < top * step]
+band <- range(band_row(1:3)) * c(1 / sqrt(step), sqrt(step))
 figure <- ggplot(finite, aes(epoch, rmse, colour = run)) +
   annotate("rect", xmin = -Inf, xmax = Inf, ymin = band[1], ymax = band[2], fill = "#f3e3e1") +
   geom_line(linewidth = 0.8) +

@@ -2,6 +2,7 @@ import subprocess
 import sys
 import textwrap
 
+import helpers
 import keras
 import pytest
 
@@ -43,6 +44,7 @@ def test_a_model_on_several_devices_is_refused():
         capture_output=True,
         text=True,
         timeout=120,
+        cwd=helpers.PACKAGE.parent,
     )
     assert done.stdout.splitlines() == [
         "a snapshot needs a model on one device, got 2 replicas",
