@@ -5,6 +5,7 @@ Sys.setenv(
   "_R_CHECK_CRAN_INCOMING_REMOTE_" = "false", # no network is needed
   "_R_CHECK_SYSTEM_CLOCK_" = "false"
 )
+if (!l10n_info()[["UTF-8"]]) Sys.setenv(LC_ALL = "C.UTF-8") # a bare container has no locale
 stopifnot(system2("tools/build.sh") == 0L)
 tarball <- list.files("build", "^kguard_.*[.]tar[.]gz$", full.names = TRUE)
 r_command <- file.path(R.home("bin"), "R")
