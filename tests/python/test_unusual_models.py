@@ -112,6 +112,22 @@ def test_a_weight_that_comes_late_to_a_built_network_is_trained_and_rolled_back(
     assert np.isfinite(helpers.flat(model.weights)).all()
 
 
+class LooksAtItsData(helpers.Subclassed):
+    """Needs numbers where a model is usually built from shapes."""
+
+    def call(self, inputs, training=False):
+        return super().call(inputs * float(inputs[0, 0] == inputs[0, 0]), training=training)
+
+
+def test_a_model_that_fails_on_shapes_alone_is_warned_of_and_trained():
+    model = LooksAtItsData()
+    model.compile("sgd", "mse", run_eagerly=True)
+    guard = RevertOnLossIncrease(tolerance=100)
+    with pytest.warns(GuardWarning, match="no going back to its initial state; build it before"):
+        history = model.fit(X, Y, epochs=2, verbose=0, callbacks=[guard])
+    assert guard.best == min(history.history["loss"])
+
+
 @pytest.mark.parametrize("data", ["arrays with weights", "a generator", "a dictionary"])
 def test_a_model_that_is_built_late_takes_its_data_as(data):
     inputs = {
