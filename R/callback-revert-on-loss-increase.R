@@ -60,8 +60,9 @@
 #' @param start_from_epoch Number of epochs at the start that are accepted unjudged, unless they are
 #'   not finite.
 #' @param probe `NULL`, or `list(x, y)` or `list(x, y, sample_weight)` of arrays, matrices, numeric
-#'   data frames or vectors with equally many rows. The value is then the model's loss on these data
-#'   with the weights as they stand at the epoch's end, which the training loss does not describe.
+#'   data frames or vectors with equally many rows, without `NaN`. The value is then the model's loss
+#'   on these data with the weights as they stand at the epoch's end, which the training loss does not
+#'   describe.
 #' @param verbose 0 is silent, 1 prints a line for each event.
 #'
 #' @return An R6 object of class `RevertOnLossIncrease`, to be put in the list `callbacks` of `fit()`.

@@ -11,7 +11,9 @@ import numpy as np
 
 from pykguard._errors import MonitorError, OptionTypeError, OptionValueError
 
-REQUIREMENT = "None or a tuple (x, y) or (x, y, sample_weight) of arrays with equally many rows"
+REQUIREMENT = (
+    "None or a tuple (x, y) or (x, y, sample_weight) of arrays with equally many rows, without NaN"
+)
 
 
 class Probe(NamedTuple):
@@ -58,7 +60,7 @@ class Probe(NamedTuple):
             yield
         except Exception as error:
             requirement = f"data that the model can be evaluated on ({_first_line(error)})"
-            raise OptionValueError("probe", requirement, _Shapes(self)) from error
+            raise OptionValueError("probe", requirement, _shapes(self)) from error
 
 
 def as_probe(value: Any) -> Probe | None:
@@ -66,7 +68,8 @@ def as_probe(value: Any) -> Probe | None:
 
     Raises:
         OptionTypeError: It is not a tuple or list of two or three parts, or a part is not numeric.
-        OptionValueError: The parts do not have equally many rows, or have none.
+        OptionValueError: The parts do not have equally many rows, or have none, or hold a NaN,
+            with which every epoch would be worse.
     """
     if value is None:
         return None
@@ -77,7 +80,10 @@ def as_probe(value: Any) -> Probe | None:
         raise OptionTypeError("probe", REQUIREMENT, value)
     rows = {len(a) if np.ndim(a) else -1 for a in keras.tree.flatten(tuple(probe)) if a is not None}
     if len(rows) != 1 or rows & {-1, 0}:
-        raise OptionValueError("probe", REQUIREMENT, _Shapes(probe))
+        raise OptionValueError("probe", REQUIREMENT, _shapes(probe))
+    for name, part in probe._asdict().items():
+        if any(_has_nan(array) for array in keras.tree.flatten(part)):
+            raise OptionValueError("probe", REQUIREMENT, _Words(f"NaN in {name}"))
     return probe
 
 
@@ -99,15 +105,19 @@ def _as_arrays(part: Any) -> Any:
     return keras.tree.map_structure(as_array, part)
 
 
-class _Shapes:
-    """Stands for a probe in messages."""
+class _Words(str):
+    """Words that stand for a value in a message, where a string would be quoted."""
 
-    def __init__(self, probe: Probe) -> None:
-        parts = tuple(probe if probe.sample_weight is not None else probe[:2])
-        self._shapes = keras.tree.map_structure(np.shape, parts)
+    __repr__ = str.__str__
 
-    def __repr__(self) -> str:
-        return f"arrays of shapes {self._shapes}"
+
+def _shapes(probe: Probe) -> _Words:
+    parts = tuple(probe if probe.sample_weight is not None else probe[:2])
+    return _Words(f"arrays of shapes {keras.tree.map_structure(np.shape, parts)}")
+
+
+def _has_nan(array: Any) -> bool:
+    return array is not None and array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def _symbolic(array: Any) -> Any:

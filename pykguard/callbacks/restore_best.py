@@ -33,8 +33,9 @@ class RestoreBest(Guard):
         restore_optimizer: Whether the optimizer's state is put back too. Defaults to False.
         start_from_epoch: Epochs before this one, counted from 0, are never the best.
             Defaults to 0.
-        probe: None, or a tuple `(x, y)` or `(x, y, sample_weight)` with equally many rows. The
-            value is then the model's loss on these data at the epoch's end. Defaults to None.
+        probe: None, or a tuple `(x, y)` or `(x, y, sample_weight)` with equally many rows, without
+            NaN. The value is then the model's loss on these data at the epoch's end.
+            Defaults to None.
         verbose: 0 is silent, 1 prints a line when the state is put back. Defaults to 0.
 
     Raises:

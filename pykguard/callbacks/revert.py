@@ -218,9 +218,9 @@ class RevertOnLossIncrease(_RevertGuard):
             means no limit. Defaults to None.
         start_from_epoch: Epochs before this one, counted from 0, are accepted unjudged unless they
             are not finite. Defaults to 0.
-        probe: None, or a tuple `(x, y)` or `(x, y, sample_weight)` with equally many rows. The
-            value is then the model's loss on these data with the weights as they stand at the
-            epoch's end, which the training loss does not describe. Defaults to None.
+        probe: None, or a tuple `(x, y)` or `(x, y, sample_weight)` with equally many rows, without
+            NaN. The value is then the model's loss on these data with the weights as they
+            stand at the epoch's end, which the training loss does not describe. Defaults to None.
         verbose: 0 is silent, 1 prints a line for each event. Defaults to 0.
 
     Raises:

@@ -95,6 +95,15 @@ def test_a_probe_that_is_none_is_refused(cls, value):
         cls("loss", probe=value)
 
 
+@pytest.mark.parametrize("part", ["x", "y", "sample_weight"])
+@pytest.mark.parametrize("cls", GUARDS)
+def test_a_probe_with_a_nan_is_refused_and_the_part_named(cls, part):
+    parts = {"x": np.ones((4, 3)), "y": np.ones((4, 1)), "sample_weight": np.ones(4)}
+    parts[part][2] = np.nan
+    with pytest.raises(ValueError, match=rf"`probe` must be .* without NaN, got NaN in {part}$"):
+        cls("loss", probe=tuple(parts.values()))
+
+
 @pytest.mark.parametrize("cls", GUARDS)
 @pytest.mark.parametrize("value", UNUSABLE_PROBE, ids=lambda v: str(np.shape(v[0])))
 def test_a_probe_of_unequal_or_no_rows_is_refused_with_its_shapes(cls, value):

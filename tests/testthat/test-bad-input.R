@@ -54,6 +54,8 @@ bad <- list(
   list(quote(revert(probe = list(eight[0, ], 1[0]))), "probe", "equally many rows"),
   list(quote(revert(probe = list(eight, factor(1:8)))), "probe", "equally many rows"),
   list(quote(revert(probe = list(data.frame(a = letters[1:8]), 1:8))), "probe", "equally many rows"),
+  list(quote(revert(probe = list(eight, c(1:7, NaN)))), "probe", "without NaN"),
+  list(quote(revert(probe = list(replace(eight, 3, NA), 1:8))), "probe", "without NaN"),
   list(quote(revert(probe = list(x = eight, z = 1:8))), "probe", "list(x"),
   list(quote(revert(probe = list(x = eight, 1:8))), "probe", "list(x"),
   list(quote(revert("accuracy", mode = "max", probe = list(eight, 1:8))), "monitor", "accuracy"),
