@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
+
+from pykguard._framework import is_legacy, to_numpy
 
 
 class LossTracker(keras.metrics.Mean):
@@ -40,23 +41,29 @@ class LossTracker(keras.metrics.Mean):
         self.updates.assign(0)
         self.resets += 1
 
-    def n_updates(self) -> int:
-        """How many values were added since the last reset."""
-        return int(self.updates.numpy())
 
-    def since(self, before: int) -> list[float]:
-        """The values added since `n_updates()` was `before`, at most `size` of them."""
-        now = self.n_updates()
-        recent = np.asarray(self.recent.numpy(), dtype="float64")
-        return [float(recent[i % self.size]) for i in range(max(before, now - self.size), now)]
+def n_updates(tracker: Any) -> int:
+    """How many values were added since the last reset."""
+    return int(to_numpy(tracker.updates))
 
 
-def install(model: Any) -> LossTracker:
-    """Let the model use a `LossTracker`, and return it.
+def losses_since(tracker: Any, before: int) -> list[float]:
+    """The values added since `n_updates()` was `before`, at most `tracker.size` of them."""
+    now, size = n_updates(tracker), tracker.size
+    recent = to_numpy(tracker.recent).astype("float64")
+    return [float(recent[i % size]) for i in range(max(before, now - size), now)]
+
+
+def install(model: Any) -> Any:
+    """Let the model use a tracker that remembers, and return it.
 
     It stays in the model, where it serves as the plain mean did, so that a later `fit` does not
     compile its step again.
     """
+    return _install_legacy(model) if is_legacy(model) else _install(model)
+
+
+def _install(model: Any) -> LossTracker:
     size = int(model.steps_per_execution)
     tracker = model._loss_tracker
     if isinstance(tracker, LossTracker) and tracker.size == size:
@@ -68,4 +75,18 @@ def install(model: Any) -> LossTracker:
         # The step may have been traced with the old tracker.
         model.make_train_function(force=True)
         model.test_function = None
+    return tracker
+
+
+def _install_legacy(model: Any) -> Any:
+    from pykguard._legacy import RecentLosses
+
+    size = int(to_numpy(model._steps_per_execution))
+    tracker = model.compiled_loss._total_loss_mean
+    if isinstance(tracker, RecentLosses) and tracker.size == size:
+        return tracker
+    tracker = RecentLosses(size)
+    model.compiled_loss._total_loss_mean = tracker
+    model.make_train_function(force=True)
+    model.test_function = None
     return tracker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,14 +15,15 @@ def optimizers(model: Any) -> list[Any]:
     An attribute may be an optimizer, or a list, tuple or dictionary of them.
     """
     held = [getattr(model, "optimizer", None)]
-    for value in vars(model).values():
+    for value in list(vars(model).values()):
         if isinstance(value, Mapping):
             held.extend(value.values())
         elif isinstance(value, (list, tuple)):
             held.extend(value)
         else:
             held.append(value)
-    return list(each_once(o for o in held if isinstance(o, keras.optimizers.Optimizer)))
+    kinds = _kinds()
+    return list(each_once(o for o in held if isinstance(o, kinds)))
 
 
 def innermost(optimizer: Any) -> Any:
@@ -31,21 +33,41 @@ def innermost(optimizer: Any) -> Any:
     return optimizer
 
 
+def variables_of(optimizer: Any) -> list[Any]:
+    """The optimizer's variables but its learning rate, which belongs to the user.
+
+    Iterations, slots, accumulators, moving averages, loss scale.
+    """
+    rate = getattr(innermost(optimizer), "_learning_rate", None)
+    variables = optimizer.variables
+    return [v for v in (variables() if callable(variables) else variables) if v is not rate]
+
+
 def moving_averages(optimizer: Any) -> list[Any]:
     """The averages that `use_ema` keeps, which become the weights when training ends."""
-    return list(getattr(innermost(optimizer), "_model_variables_moving_average", None) or [])
+    averages = getattr(innermost(optimizer), "_model_variables_moving_average", None) or []
+    return [average for average in averages if average is not None]
 
 
-def new_values(optimizer: Any) -> list[tuple[Any, Any]]:
-    """Pairs of an optimizer's variable and a variable with the value it had when it was built."""
+def finalize(model: Any) -> None:
+    """What Keras does when training ends, for a state that was put back after that."""
+    if moving_averages(model.optimizer):
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def new_values(optimizer: Any, weights: list[Any]) -> list[tuple[Any, Any]]:
+    """Pairs of an optimizer's variable and a variable with the value it had when it was built.
+
+    Args:
+        optimizer: A built optimizer.
+        weights: The model's trainable variables, for optimizers that do not remember theirs.
+    """
     config = optimizer.get_config()
     if not isinstance(config.get("learning_rate", 0.0), float):
         config["learning_rate"] = 0.001  # not asked for here, and schedules may not deserialize
     twin = type(optimizer).from_config(config)
-    twin.build(innermost(optimizer)._trainable_variables)
-    rate, twin_rate = innermost(optimizer)._learning_rate, innermost(twin)._learning_rate
-    ours = [v for v in optimizer.variables if v is not rate]
-    return list(zip(ours, (v for v in twin.variables if v is not twin_rate), strict=True))
+    twin.build(getattr(innermost(optimizer), "_trainable_variables", weights))
+    return list(zip(variables_of(optimizer), variables_of(twin), strict=True))
 
 
 def each_once(items: Iterable[Any]) -> Iterator[Any]:
@@ -55,3 +77,11 @@ def each_once(items: Iterable[Any]) -> Iterator[Any]:
         if id(item) not in seen:
             seen.add(id(item))
             yield item
+
+
+def _kinds() -> tuple[type, ...]:
+    legacy = sys.modules.get("tf_keras")
+    if legacy is None:
+        return (keras.optimizers.Optimizer,)
+    old = legacy.optimizers
+    return (keras.optimizers.Optimizer, old.Optimizer, old.legacy.Optimizer)

@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 
 from pykguard import _checks
-from pykguard._loss_tracker import LossTracker, install
-from pykguard._platform import require_supported
+from pykguard._callback import Callback
+from pykguard._framework import require_supported
+from pykguard._loss_tracker import install, losses_since, n_updates
 from pykguard._recorder import Batches, CsvFile, check_path
 from pykguard._warnings import warn
 
 
-class LossHistory(keras.callbacks.Callback):
+class LossHistory(Callback):
     """Records each batch's own loss, what was logged for it, and each epoch's metrics.
 
     What Keras logs after batch `b` of an epoch is the mean since the epoch began, weighted by the
@@ -55,7 +55,7 @@ class LossHistory(keras.callbacks.Callback):
         self.path = check_path(path)
         self.every = _checks.integer("every", every, minimum=1)
         self._batches_per_epoch: int
-        self._tracker: LossTracker | None = None
+        self._tracker: Any = None
         self._file: CsvFile | None = None
         self._begin_run()
 
@@ -125,7 +125,7 @@ class LossHistory(keras.callbacks.Callback):
         """Note how many losses were added up before the batch."""
         self._first = batch
         if self._tracker is not None:
-            self._before = (self._tracker.resets, self._tracker.n_updates())
+            self._before = (self._tracker.resets, n_updates(self._tracker))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the losses of the batches that this execution took."""
@@ -181,7 +181,7 @@ class LossHistory(keras.callbacks.Callback):
         resets, updates = self._before
         if self._tracker is None or self._tracker.resets != resets:
             return []
-        return self._tracker.since(updates)
+        return losses_since(self._tracker, updates)
 
     def _close(self) -> None:
         if self._file is not None:

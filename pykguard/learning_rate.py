@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from pykguard._framework import is_legacy, to_numpy
 from pykguard._optimizers import innermost, optimizers
 
 
@@ -59,9 +60,9 @@ def read_learning_rate(model: Any) -> float | None:
     where its `train_step` has others of its own.
     """
     all_of_them = [innermost(optimizer) for optimizer in optimizers(model)]
-    in_use = [o for o in all_of_them if int(keras.ops.convert_to_numpy(o.iterations)) > 0]
+    in_use = [o for o in all_of_them if int(to_numpy(o.iterations)) > 0]
     for optimizer in in_use or all_of_them:
-        return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        return _rate(optimizer)
     return None
 
 
@@ -74,27 +75,45 @@ def scale_learning_rate(model: Any, factor: float, minimum: float) -> None:
     """
     if factor == 1.0:
         return
-    wrapped = [_scale(innermost(o), factor, minimum) for o in optimizers(model)]
+    scaled = _legacy_schedule() if is_legacy(model) else ScaledSchedule
+    wrapped = [_scale(innermost(o), factor, minimum, scaled) for o in optimizers(model)]
     if any(wrapped):
         model.make_train_function(force=True)
 
 
-def _scale(optimizer: Any, factor: float, minimum: float) -> bool:
+def _legacy_schedule() -> Any:
+    from pykguard._legacy import ScaledSchedule as LegacyScaledSchedule
+
+    return LegacyScaledSchedule
+
+
+def _scale(optimizer: Any, factor: float, minimum: float, scaled: Any) -> bool:
     """Scale one optimizer's rate; returns whether the compiled step has to be rebuilt for it."""
-    rate = optimizer._learning_rate
-    if _is_schedule(rate) or (callable(rate) and not _is_variable(rate)):
-        if isinstance(rate, ScaledSchedule):
+    rate = _as_given(optimizer)
+    if callable(rate):
+        if isinstance(rate, scaled):
             rate, factor = rate.schedule, factor * rate.scale
-        optimizer.learning_rate = ScaledSchedule(rate, factor, minimum)
+        optimizer.learning_rate = scaled(rate, factor, minimum)
         return True
-    old = float(keras.ops.convert_to_numpy(rate))
+    old = _rate(optimizer)
     optimizer.learning_rate = max(old * factor, min(minimum, old))
     return False
 
 
+def _as_given(optimizer: Any) -> Any:
+    """A schedule or a function, or else a number in some variable."""
+    if hasattr(optimizer, "_learning_rate"):
+        return optimizer._learning_rate
+    return optimizer._hyper["learning_rate"]  # an optimizer of tf_keras' older kind
+
+
+def _rate(optimizer: Any) -> float:
+    """The rate that the optimizer would use now."""
+    rate = _as_given(optimizer)
+    if callable(rate) and not hasattr(optimizer, "_get_current_learning_rate"):
+        return float(to_numpy(rate(optimizer.iterations)))  # tf_keras shows the last step's
+    return float(to_numpy(optimizer.learning_rate))
+
+
 def _is_schedule(rate: Any) -> bool:
     return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
-
-
-def _is_variable(rate: Any) -> bool:
-    return isinstance(rate, keras.Variable)

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 import pykguard
+from pykguard._callback import Callback
 from pykguard._errors import OptionTypeError, OptionValueError
 from pykguard._warnings import hand_to
 
@@ -111,7 +112,7 @@ def r_callback(
             members[hook] = _passed_on(getattr(core, hook))
     for setter in _SETTERS:
         members[setter] = _told(setter, tell, core)
-    return type(name, (keras.callbacks.Callback,), members)()
+    return type(name, (Callback,), members)()
 
 
 def _from_one(index: int | None) -> int | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
 from pykguard._errors import MonitorError
+from pykguard._framework import is_legacy, library_of
 from pykguard.rules._comparison import Direction
 
 
@@ -18,8 +17,10 @@ def infer_direction(monitor: str, model: Any) -> Direction:
     """
     if monitor in ("loss", "val_loss"):
         return "min"
-    oracle = keras.callbacks.EarlyStopping(monitor=monitor, mode="auto")
+    oracle = library_of(model).callbacks.EarlyStopping(monitor=monitor, mode="auto")
     oracle.set_model(model)
+    if is_legacy(model):  # which never says that it cannot tell
+        return "min" if bool(oracle.monitor_op(0.0, 1.0)) else "max"
     try:
         oracle._set_monitor_op()
     except ValueError:

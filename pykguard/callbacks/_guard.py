@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any, Literal, NamedTuple
 
-import keras
 import numpy as np
 
 from pykguard import _checks
+from pykguard._callback import Callback
 from pykguard._errors import OptionValueError, SnapshotError
+from pykguard._framework import backend_of, library_of
+from pykguard._processes import mean_of_all
 from pykguard._warnings import warn
 from pykguard.callbacks import _turns
 from pykguard.callbacks._direction import infer_direction
@@ -19,7 +21,7 @@ from pykguard.events import Action, Event, describe
 from pykguard.learning_rate import read_learning_rate
 from pykguard.rules._comparison import Direction
 from pykguard.rules.monitor import known, read_monitor
-from pykguard.snapshots import Snapshot, Snapshots, snapshots_for
+from pykguard.snapshots import Keeper, Snapshots, snapshots_for
 
 Mode = Literal["auto", "min", "max"]
 MODES: tuple[Mode, ...] = ("auto", "min", "max")
@@ -31,7 +33,7 @@ class Loaded(NamedTuple):
     kept: list[np.ndarray[Any, Any]] | None
 
 
-class Guard(keras.callbacks.Callback):
+class Guard(Callback):
     """Base class of the guards that judge a quantity at each epoch's end.
 
     A guard starts afresh at each `fit`, unless `load_state_dict()` was called before it.
@@ -45,6 +47,7 @@ class Guard(keras.callbacks.Callback):
         monitor: str,
         mode: str,
         restore_optimizer: bool,
+        restore_random_state: bool,
         start_from_epoch: int,
         probe: Any,
         verbose: int,
@@ -53,6 +56,7 @@ class Guard(keras.callbacks.Callback):
         self.monitor = _checks.text("monitor", monitor)
         self.mode: Mode = _checks.choice("mode", mode, MODES)
         self.restore_optimizer = _checks.flag("restore_optimizer", restore_optimizer)
+        self.restore_random_state = _checks.flag("restore_random_state", restore_random_state)
         self.start_from_epoch = _checks.integer("start_from_epoch", start_from_epoch, minimum=0)
         self.probe: Probe | None = as_probe(probe)
         self.verbose = _checks.integer("verbose", verbose, minimum=0)
@@ -61,8 +65,7 @@ class Guard(keras.callbacks.Callback):
             raise OptionValueError("monitor", requirement, monitor)
         self._events: list[Event] = []
         self._loaded: Loaded | None = None
-        self._snapshots: Snapshots | None = None
-        self._kept: Snapshot | None = None
+        self._keeper: Keeper | None = None
         self._begin_run()
 
     # ---------------------------------------------------------------- what users read
@@ -99,6 +102,8 @@ class Guard(keras.callbacks.Callback):
         Returns:
             A dictionary of numbers, strings, lists and NumPy arrays, for `load_state_dict()`.
         """
+        if self._keeper is not None:
+            self._settle()
         return {
             "guard": type(self).__name__,
             "events": [event.to_dict() for event in self._events],
@@ -123,7 +128,7 @@ class Guard(keras.callbacks.Callback):
             requirement = f"what `state_dict()` of a {type(self).__name__} returned"
             raise OptionValueError("state", requirement, state)
         self._events, self._state = events, rule_state
-        self._loaded, self._kept = Loaded(kept), None
+        self._loaded, self._keeper = Loaded(kept), None
 
     # ---------------------------------------------------------------- one fit
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -131,8 +136,10 @@ class Guard(keras.callbacks.Callback):
         loaded, self._loaded = self._loaded, None
         if loaded is None:
             self._begin_run()
-        self._snapshots = snapshots_for(self.model, optimizer=self.restore_optimizer)
-        self._kept = None
+        snapshots = snapshots_for(
+            self.model, optimizer=self.restore_optimizer, random=self.restore_random_state
+        )
+        self._keeper = Keeper(snapshots)
         _turns.forget(self.model)
         when_built(self.model, lambda late: self._keep_initial(loaded, late))
 
@@ -143,37 +150,64 @@ class Guard(keras.callbacks.Callback):
         self._direction: Direction | None = None if self.mode == "auto" else self.mode
         self._n_measured = 0
         self._last_logs: dict[str, Any] | None = None
+        self._first_step_taken = False
 
     def _keep_initial(self, loaded: Loaded | None, late: bool) -> None:
         if self.probe is not None and late:
             self.probe.check_inputs(self.model)
         elif self.probe is not None:
             self.probe.check_fits(self.model)
-        broken = self._in_use().accept_infinite()
+        keeper = self._in_use()
+        broken = keeper.snapshots.accept_infinite()
         if broken:
             self._warn(f"the model holds NaN before its first step, in {', '.join(broken[:3])}")
         if loaded is not None and loaded.kept is not None:
-            self._kept = self._in_use().from_arrays(loaded.kept)
+            keeper.snapshot = keeper.snapshots.from_arrays(loaded.kept)
         else:
-            self._keep()
+            keeper.keep(check=False)
 
-    def _in_use(self) -> Snapshots:
-        if self._snapshots is None:
+    def _in_use(self) -> Keeper:
+        if self._keeper is None:
             raise SnapshotError(f"{type(self).__name__} has not been in a `fit` yet")
-        return self._snapshots
+        return self._keeper
 
-    def _keep(self) -> None:
-        self._kept = self._in_use().take(into=self._kept)
+    def _snapshots(self) -> Snapshots:
+        return self._in_use().snapshots
 
     def _kept_arrays(self) -> list[np.ndarray[Any, Any]] | None:
         if self._loaded is not None:
             return self._loaded.kept
-        return None if self._kept is None else self._in_use().to_arrays(self._kept)
+        if self._keeper is None or self._keeper.snapshot is None:
+            return None
+        return self._keeper.snapshots.to_arrays(self._keeper.snapshot)
 
-    def _put_back(self) -> None:
-        if self._kept is None:
-            raise SnapshotError(f"{type(self).__name__} has kept no state to go back to")
-        self._in_use().restore(self._kept)
+    # ---------------------------------------------------------------- checks that take their time
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Settle, before the second step since then, whether the last kept state is finite."""
+        if self._keeper is None or not self._keeper.is_unproven():
+            return
+        if self._first_step_taken:
+            self._settle()
+        self._first_step_taken = True
+
+    def _keep(self, *, check: bool = True) -> None:
+        self._in_use().keep(check=check)
+        self._first_step_taken = False
+
+    def _settle(self) -> bool:
+        """Wait for the check of the kept state, if one is under way.
+
+        Returns:
+            Whether it was broken; the epoch that it ended has then been taken back.
+        """
+        broken = self._in_use().verdict()
+        if broken:
+            self._take_back_kept(broken)
+        return bool(broken)
+
+    def _take_back_kept(self, broken: list[str]) -> None:
+        """Undo that the last kept state was accepted; `broken` are the variables not finite."""
+        raise NotImplementedError
 
     # ---------------------------------------------------------------- judging an epoch
     def _measure(self, logs: dict[str, Any] | None) -> float | None:
@@ -183,6 +217,8 @@ class Guard(keras.callbacks.Callback):
             value: float | None = self.probe.loss(self.model)
         else:
             value = read_monitor(self._last_logs, self.monitor) if logs else None
+        if backend_of(self.model) == "torch":
+            value = mean_of_all(value)
         if self._direction is None:
             self._direction = infer_direction(self.monitor, self.model)
         self._warn_of_idle_tracker(value)
@@ -194,7 +230,8 @@ class Guard(keras.callbacks.Callback):
 
     def _warn_of_idle_tracker(self, value: float | None) -> None:
         step = "train_step" if self._monitor_name() == "loss" else "test_step"
-        own_step = getattr(type(self.model), step) is not getattr(keras.Model, step)
+        library = library_of(self.model)
+        own_step = getattr(type(self.model), step) is not getattr(library.Model, step)
         if value == 0.0 and own_step and self.monitor in ("loss", "val_loss"):
             self._warn(
                 f"{self._monitor_name()} is exactly 0: a `{step}` of your own has to update the "

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from pykguard._framework import backend_of, is_legacy, library_of
 from pykguard._warnings import warn
 
 
@@ -21,9 +22,9 @@ def when_built(model: Any, then: Callable[[bool], None]) -> None:
     if _is_built(model):
         then(False)
         return
-    if type(model).call is keras.Model.call:
+    if backend_of(model) != "tensorflow" or type(model).call is library_of(model).Model.call:
         if not _layers_are_built(model):
-            _warn_of_unknown_start("it has no `call()`")
+            _warn_of_unknown_start("it has no `call()`, or does not call all of its layers")
         then(False)
         return
 
@@ -32,8 +33,9 @@ def when_built(model: Any, then: Callable[[bool], None]) -> None:
     def first_step(iterator: Any) -> Any:
         model.train_function = function
         try:
-            inputs, _, _ = keras.utils.unpack_x_y_sample_weight(iterator.element_spec)
-            model(_symbolic(inputs))
+            inputs = library_of(model).utils.unpack_x_y_sample_weight(iterator.element_spec)[0]
+            with model.distribute_strategy.scope():
+                _build(model, inputs)
         except Exception as error:  # of the model's own code, or data of unknown shape
             _warn_of_unknown_start(f"{type(error).__name__}: {error}")
         then(True)
@@ -57,9 +59,18 @@ def _warn_of_unknown_start(why: str) -> None:
     )
 
 
-def _symbolic(spec: Any) -> Any:
-    def symbolic(leaf: Any) -> Any:
-        shape = tuple(leaf.shape.as_list())
-        return keras.KerasTensor(shape, keras.backend.standardize_dtype(leaf.dtype))
+def _build(model: Any, inputs: Any) -> None:
+    import tensorflow as tf
 
-    return keras.tree.map_structure(symbolic, spec)
+    def of_one_replica(spec: Any) -> Any:
+        return getattr(spec, "_value_specs", (spec,))[0]
+
+    def symbolic(spec: Any) -> Any:
+        shape = tuple(spec.shape.as_list())
+        return keras.KerasTensor(shape, keras.backend.standardize_dtype(spec.dtype))
+
+    specs = tf.nest.map_structure(of_one_replica, inputs)
+    if is_legacy(model):
+        tf.function(lambda x: model(x)).get_concrete_function(specs)
+    else:
+        model(tf.nest.map_structure(symbolic, specs))

@@ -33,6 +33,12 @@ def taken_back(model: Any, epoch: int) -> TakenBack | None:
     return last if last is not None and last.epoch == epoch else None
 
 
+def taken_back_since(model: Any, epoch: int) -> TakenBack | None:
+    """The same for `epoch` or one after it."""
+    last = _taken_back.get(model)
+    return last if last is not None and last.epoch >= epoch else None
+
+
 def forget(model: Any) -> None:
     """Forget earlier runs."""
     _taken_back.pop(model, None)

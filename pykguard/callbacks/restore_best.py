@@ -31,6 +31,8 @@ class RestoreBest(Guard):
         min_delta: How much better than the best a value must be, in units of the quantity.
             Defaults to 0.
         restore_optimizer: Whether the optimizer's state is put back too. Defaults to False.
+        restore_random_state: Whether the global random state of Python, NumPy and PyTorch is put
+            back too. Defaults to False.
         start_from_epoch: Epochs before this one, counted from 0, are never the best.
             Defaults to 0.
         probe: None, or a tuple `(x, y)` or `(x, y, sample_weight)` with equally many rows, without
@@ -51,6 +53,7 @@ class RestoreBest(Guard):
     """
 
     _state: rule.State
+    _before: rule.State  # before the best so far was found
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class RestoreBest(Guard):
         mode: str = "auto",
         min_delta: float = 0.0,
         restore_optimizer: bool = False,
+        restore_random_state: bool = False,
         start_from_epoch: int = 0,
         probe: Any = None,
         verbose: int = 0,
@@ -68,6 +72,7 @@ class RestoreBest(Guard):
             monitor=monitor,
             mode=mode,
             restore_optimizer=restore_optimizer,
+            restore_random_state=restore_random_state,
             start_from_epoch=start_from_epoch,
             probe=probe,
             verbose=verbose,
@@ -79,13 +84,14 @@ class RestoreBest(Guard):
         Raises:
             SnapshotError: The guard has not been in a `fit` yet.
         """
-        snapshots = self._in_use()
+        keeper = self._in_use()
+        self._settle()
         if self._state.best_epoch is not None:
-            self._put_back()
+            keeper.put_back()
             reason = f"of {epoch_name(self._state.best_epoch)} is the best"
             self._record_restore(self._state.best_epoch, reason)
-        elif snapshots.non_finite():
-            self._put_back()
+        elif keeper.snapshots.non_finite():
+            keeper.put_back()
             self._record_restore(INITIAL, "was finite in no epoch")
             self._warn("no epoch was finite, so the model is back in its initial state")
         elif not self._warn_if_never_measured() and self._n_measured:
@@ -101,17 +107,22 @@ class RestoreBest(Guard):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep the state if the epoch is the best so far."""
+        self._settle()
         self._epoch = epoch
         if _turns.taken_back(self.model, epoch):
             return
         value = self._measure(logs)
         options = rule.Options(self._direction or "min", self.min_delta, self.start_from_epoch)
         promising = rule.may_be_best(options, self._state, epoch, value)
-        weights_finite = not (promising and self._in_use().non_finite())
+        weights_finite = not (promising and self._snapshots().non_finite_at_once())
         state, improved = rule.step(options, self._state, epoch, value, weights_finite)
         if improved:
             self._keep()
+            self._before = self._state
         self._state = state
+
+    def _take_back_kept(self, broken: list[str]) -> None:
+        self._state = self._before
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Put the best state back."""
@@ -144,6 +155,7 @@ class RestoreBest(Guard):
 
     def _begin_run(self) -> None:
         super()._begin_run()
+        self._before = self._state
         self._training = False
         self._epoch = INITIAL
 

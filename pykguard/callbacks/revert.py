@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar, Literal
 
 from pykguard import _checks
+from pykguard._optimizers import finalize
 from pykguard.callbacks import _turns
 from pykguard.callbacks._guard import Guard
 from pykguard.events import epoch_name
@@ -19,7 +20,9 @@ class _RevertGuard(Guard):
 
     _state: rule.State
     _before: rule.State | None  # before the last epoch was judged
+    _seen: rule.Seen | None  # what it was judged by
     _kept_last: bool  # whether the last epoch's end state was kept
+    _stopped_within: bool  # whether training was told to stop after a step had been undone
     _last_rate: float | None  # after the last revert
     _warned: bool
     _go_back_to: ClassVar[Literal["accepted", "best"]]
@@ -34,6 +37,7 @@ class _RevertGuard(Guard):
         reference: str = "best",
         patience: int = 0,
         restore_optimizer: bool = True,
+        restore_random_state: bool = False,
         lr_factor: float = 1.0,
         min_lr: float = 0.0,
         max_reverts: int | None = None,
@@ -54,6 +58,7 @@ class _RevertGuard(Guard):
             monitor=monitor,
             mode=mode,
             restore_optimizer=restore_optimizer,
+            restore_random_state=restore_random_state,
             start_from_epoch=start_from_epoch,
             probe=probe,
             verbose=verbose,
@@ -70,33 +75,68 @@ class _RevertGuard(Guard):
             return
         self._state, self._before = self._before, None
         if self._kept_last:
-            self._keep()
+            self._keep(check=False)
             self._state = self._state._replace(kept_epoch=taken.restored_from)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Judge the epoch; keep its end state, let it pass, or go back."""
+        if self._undo_steps_from_a_broken_state():
+            self._before, self._epoch = None, epoch
+            _turns.take_back(self.model, epoch, self._state.kept_epoch, self)
+            return
         self._before, self._epoch = None, epoch
         if _turns.taken_back(self.model, epoch):
             return
         value = self._measure(logs)
         value_finite = value is None or math.isfinite(value)
-        broken = self._in_use().non_finite() if value_finite else []
+        broken = self._snapshots().non_finite_at_once() if value_finite else []
         seen = rule.Seen(epoch, value, weights_finite=not broken)
         state, decision = rule.step(self._rule_options(), self._state, seen)
         if decision.keep:
             self._keep()
-        self._before, self._kept_last = self._state, decision.keep
+        self._before, self._seen, self._kept_last = self._state, seen, decision.keep
         self._state = state
         if decision.action == "revert":
             self._revert(seen, decision, broken)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Settle the last epoch, and say so if there was nothing to judge."""
+        if self._settle():
+            finalize(self.model)
         self._disown_if_taken_back()
         self._warn_if_never_measured()
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Settle, before the second step since then, whether the last kept state is finite."""
+        reverts = self.n_reverts
+        super().on_train_batch_begin(batch, logs)
+        if self.n_reverts > reverts:  # the first step's loss is not of the state that is there now
+            self.model.reset_metrics()
+            self._stopped_within = bool(self.model.stop_training)
+
+    def _undo_steps_from_a_broken_state(self) -> bool:
+        """At an epoch's end, put back the kept state if the epoch's steps began at a broken one.
+
+        That is so where the epoch was over before the check of the kept state was asked for its
+        result, and where training was told to stop, which it does one step later.
+        """
+        if self._stopped_within:
+            self._in_use().put_back()
+            return True
+        return self._settle()
+
+    def _take_back_kept(self, broken: list[str]) -> None:
+        assert self._before is not None and self._seen is not None
+        taken = _turns.taken_back_since(self.model, self._seen.epoch)
+        if taken is not None and taken.guard() is not self:
+            self._state, self._before = self._before, None
+            return
+        seen = self._seen._replace(weights_finite=False)
+        self._state, decision = rule.step(self._rule_options(), self._before, seen)
+        self._revert(seen, decision, broken)
+
     def _revert(self, seen: rule.Seen, decision: rule.Decision, broken: list[str]) -> None:
-        self._put_back()
+        self._in_use().put_back()
         _turns.take_back(self.model, seen.epoch, self._state.kept_epoch, self)
         old_rate = read_learning_rate(self.model)
         scale_learning_rate(self.model, self.lr_factor, self.min_lr)
@@ -159,7 +199,9 @@ class _RevertGuard(Guard):
         super()._begin_run()
         self._warned = False
         self._before = None
+        self._seen = None
         self._kept_last = False
+        self._stopped_within = False
         self._epoch = INITIAL
         self._last_rate = None
 
@@ -182,8 +224,17 @@ class RevertOnLossIncrease(_RevertGuard):
 
     Restored are the model's variables (weights, BatchNorm statistics, seed generators) and, with
     `restore_optimizer`, the optimizer's (moments, iterations, loss scale) except the learning rate.
-    Not restored are the global random state of Python, NumPy and the backend, and the order of the
-    data.
+    Not restored is the order of the data, nor, unless `restore_random_state`, the global random
+    state of Python, NumPy and PyTorch.
+
+    One copy of that state is kept, on the device. TensorFlow shares its memory with the model until
+    the next step. There the smaller variables, up to 8 MiB, are checked at the epoch's end, and the
+    larger ones beside the next epoch's first step; if one of those is not finite, the epoch is
+    taken back before the second step, or where there is none, at the end.
+
+    Where several devices train one model, all take the same decision and put back what each held.
+    Under PyTorch's DistributedDataParallel the value is the mean of the processes' values, and the
+    guard has to be among the callbacks of each process.
 
     Put the guards first in the list of callbacks. Those behind them then see the model as the
     guards leave it, while `logs` keep the epoch's true values:
@@ -211,6 +262,9 @@ class RevertOnLossIncrease(_RevertGuard):
         patience: Number of worse epochs in a row that are let pass before one is taken back.
             An accepted or a reverted epoch starts the count anew. Defaults to 0.
         restore_optimizer: Whether the optimizer's state is put back too. Defaults to True.
+        restore_random_state: Whether the global random state of Python, NumPy and PyTorch is put
+            back too, which `Dropout` without a seed draws from on PyTorch, and the order of the
+            data may. Defaults to False.
         lr_factor: After a revert the learning rate is multiplied by this, above 0 and at most 1;
             a schedule is scaled from then on. Defaults to 1.
         min_lr: The learning rate is not cut below this. Defaults to 0.
@@ -254,6 +308,8 @@ class RevertToBestOnIncrease(_RevertGuard):
         reference: `"best"` or `"previous"`. Defaults to `"best"`.
         patience: Number of worse epochs in a row that are let pass. Defaults to 0.
         restore_optimizer: Whether the optimizer's state is put back too. Defaults to True.
+        restore_random_state: Whether the global random state of Python, NumPy and PyTorch is put
+            back too. Defaults to False.
         lr_factor: After a revert the learning rate is multiplied by this. Defaults to 1.
         min_lr: The learning rate is not cut below this. Defaults to 0.
         max_reverts: After that many reverts training stops; None means no limit. Defaults to None.

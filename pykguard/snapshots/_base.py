@@ -3,81 +3,116 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
 from pykguard._errors import SnapshotError
-from pykguard._optimizers import new_values, optimizers
+from pykguard._framework import to_numpy
+from pykguard._optimizers import new_values, optimizers, variables_of
 from pykguard._warnings import warn
+from pykguard.snapshots import _random
 from pykguard.snapshots._state import training_state
+
+
+class Part(NamedTuple):
+    """What a variable keeps on one device; most variables have one part, mirrored ones several."""
+
+    handle: Any  # as the backend reads and writes it
+    variable: Any
 
 
 class Snapshot:
     """A copy of a training state.
 
     Attributes:
-        variables: The variables that it is a copy of, matched by identity.
-        copies: Their copies, in the same order, as the backend keeps them.
+        parts: What it is a copy of, matched by the identity of the handles.
+        copies: The copies, in the same order, as the backend keeps them.
+        random: The global random states, if they were asked for.
     """
 
-    def __init__(self, variables: Sequence[Any], copies: Sequence[Any]) -> None:
-        self.variables = tuple(variables)
+    def __init__(self, parts: Sequence[Part], copies: Sequence[Any], random: Any = None) -> None:
+        self.parts = tuple(parts)
         self.copies = tuple(copies)
+        self.random = random
 
-    def is_of(self, variables: Sequence[Any]) -> bool:
-        """Whether it is a copy of exactly these variables, in this order."""
-        return len(variables) == len(self.variables) and all(
-            a is b for a, b in zip(variables, self.variables, strict=True)
+    def is_of(self, parts: Sequence[Part]) -> bool:
+        """Whether it is a copy of exactly these parts, in this order."""
+        return len(parts) == len(self.parts) and all(
+            a.handle is b.handle for a, b in zip(parts, self.parts, strict=True)
         )
 
 
 class Snapshots(ABC):
     """Takes copies of a model's training state and puts them back.
 
-    A backend says how buffers are made, filled and written back; when that happens is the same
-    for all. The variables are looked up anew at each copy, so that an optimizer which is built
-    late, or whose variable list changes, is covered.
+    A backend says how a state is read, copied and written; when that happens is the same for all.
+    The variables are looked up anew at each copy, so that an optimizer which is built late, or
+    whose variable list changes, is covered.
+
+    Args:
+        model: A compiled model.
+        optimizer: Whether the optimizers' variables belong to the state.
+        metrics: Whether the metrics' variables do.
+        random: Whether the global random states of Python, NumPy and PyTorch do.
     """
 
-    def __init__(self, model: Any, *, optimizer: bool) -> None:
+    def __init__(
+        self, model: Any, *, optimizer: bool, metrics: bool = False, random: bool = False
+    ) -> None:
         self._model = model
         self._optimizer = optimizer
+        self._metrics = metrics
+        self._random = random
         self._not_judged: set[int] = set()
 
     def variables(self) -> list[Any]:
         """The variables of the training state as they are now."""
-        return training_state(self._model, optimizer=self._optimizer)
+        return training_state(self._model, optimizer=self._optimizer, metrics=self._metrics)
 
     def take(self, into: Snapshot | None = None) -> Snapshot:
         """Copy the training state.
 
         Args:
-            into: A snapshot that is no longer needed; its buffers are filled again if they fit.
+            into: A snapshot that is no longer needed; its memory is used again where it fits.
         """
-        variables = self.variables()
-        if into is None or not into.is_of(variables):
-            into = Snapshot(variables, self._allocate(variables))
-        self._fill(into)
-        return into
+        parts = self._parts(self.variables())
+        copies = self._copy(parts, into if into is not None and into.is_of(parts) else None)
+        return Snapshot(parts, copies, _random.read() if self._random else None)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Put a copied state back into the model, all of it.
+        """Put a copied state back into the model: all of it, or nothing if that cannot be done.
 
         Variables of an optimizer that did not exist then are given the values of a new optimizer.
+
+        Raises:
+            SnapshotError: A variable has another shape than it had.
         """
-        known = {id(variable) for variable in snapshot.variables}
-        newer = {id(v): v for v in self.variables() if id(v) not in known}
-        self._write_back(snapshot)
+        parts, values = list(snapshot.parts), list(snapshot.copies)
+        changed = [p for p, v in zip(parts, values, strict=True) if self._shape(p) != _shape(v)]
+        if changed:
+            raise SnapshotError(
+                f"these variables have another shape than when the state was kept: {names(changed)}"
+            )
+        known = {id(part.handle) for part in parts}
+        newer = [p for p in self._parts(self.variables()) if id(p.handle) not in known]
+        unknown = []
         if newer:
-            for variable in self._renew(newer):
-                del newer[id(variable)]
-        if newer:
+            renewed = self._values_when_new()
+            for part in newer:
+                if id(part.variable) in renewed:
+                    parts.append(part)
+                    values.append(self._value_of(renewed[id(part.variable)]))
+                else:
+                    unknown.append(part)
+        self._write(parts, values)
+        if snapshot.random is not None:
+            _random.write(snapshot.random)
+        if unknown:
             warn(
                 "these variables did not exist when the state was kept, so they were left as "
-                f"they are: {names(list(newer.values()))}"
+                f"they are: {names(unknown)}"
             )
 
     def accept_infinite(self) -> list[str]:
@@ -86,20 +121,36 @@ class Snapshots(ABC):
         Returns:
             The names of those that hold a NaN, which are judged.
         """
-        variables = self.variables()
-        broken = [variables[i] for i in self._non_finite(variables)]
-        with_nan = [v for v in broken if np.isnan(keras.ops.convert_to_numpy(v)).any()]
-        self._not_judged = {id(v) for v in broken} - {id(v) for v in with_nan}
-        return [name(v) for v in with_nan]
+        broken = self._non_finite(self._parts(self.variables()))
+        with_nan = [part for part in broken if np.isnan(to_numpy(part.variable)).any()]
+        judged = {id(part.variable) for part in with_nan}
+        self._not_judged = {id(part.variable) for part in broken} - judged
+        return _each_name(with_nan)
 
     def non_finite(self) -> list[str]:
         """Names of the variables that hold a NaN or an infinity."""
-        variables = [v for v in self.variables() if id(v) not in self._not_judged]
-        return [name(variables[i]) for i in self._non_finite(variables)]
+        parts = self._judged(self._parts(self.variables()))
+        return self._agreed(_each_name(self._non_finite(parts)))
+
+    def non_finite_at_once(self) -> list[str]:
+        """The same, of as many variables as can be read in next to no time; at least the smallest.
+
+        The others are left to `check_rest()`.
+        """
+        return self.non_finite()
+
+    def check_rest(self, snapshot: Snapshot) -> Callable[[], list[str]] | None:
+        """Begin to check what `non_finite_at_once()` left, in a snapshot of the same state.
+
+        Returns:
+            None if it left nothing; or a function that waits for the result, and returns the names
+            of the variables that hold a NaN or an infinity.
+        """
+        return None
 
     def to_arrays(self, snapshot: Snapshot) -> list[np.ndarray[Any, Any]]:
-        """The snapshot as NumPy arrays on the host, in the order of its variables."""
-        return [self._to_array(copy) for copy in snapshot.copies]
+        """The snapshot as NumPy arrays on the host, in the order of its parts."""
+        return [np.array(to_numpy(copy)) for copy in snapshot.copies]
 
     def from_arrays(self, arrays: Sequence[np.ndarray[Any, Any]]) -> Snapshot:
         """A snapshot of this model with the given contents.
@@ -107,53 +158,61 @@ class Snapshots(ABC):
         Raises:
             SnapshotError: The arrays are not as many, or not of the shapes, that the model has.
         """
-        snapshot = self.take()
-        wanted = [tuple(v.shape) for v in snapshot.variables]
+        parts = self._parts(self.variables())
+        wanted = [self._shape(part) for part in parts]
         given = [tuple(np.shape(a)) for a in arrays]
         if wanted != given:
             raise SnapshotError(
                 f"the saved state has {len(given)} arrays and the model {len(wanted)} variables, "
                 "or their shapes differ: it belongs to another model or optimizer"
             )
-        self._load(snapshot, arrays)
-        return snapshot
+        return Snapshot(parts, [self._load(p, a) for p, a in zip(parts, arrays, strict=True)])
 
-    def _renew(self, variables: Mapping[int, Any]) -> Iterator[Any]:
+    def _judged(self, parts: Sequence[Part]) -> list[Part]:
+        return [part for part in parts if id(part.variable) not in self._not_judged]
+
+    def _values_when_new(self) -> dict[int, Any]:
+        """By the identity of an optimizer's variable, a variable with the value it began with."""
+        renewed: dict[int, Any] = {}
         for optimizer in optimizers(self._model):
-            if not any(id(v) in variables for v in optimizer.variables):
+            if not variables_of(optimizer):
                 continue
             try:
-                pairs = new_values(optimizer)
+                pairs = new_values(optimizer, list(self._model.trainable_variables))
             except Exception:  # an optimizer of the user's own that cannot be made from its config
                 continue
-            for variable, value in pairs:
-                if id(variable) in variables:
-                    variable.assign(value)
-                    yield variable
+            renewed.update((id(variable), new) for variable, new in pairs)
+        return renewed
+
+    def _value_of(self, variable: Any) -> Any:
+        return self._copy(self._parts([variable])[:1], None)[0]
+
+    def _agreed(self, broken: list[str]) -> list[str]:
+        """What all processes that train this model together found; they then decide alike."""
+        return broken
 
     @abstractmethod
-    def _allocate(self, variables: Sequence[Any]) -> Sequence[Any]:
-        """Make one buffer on the device for each variable."""
+    def _parts(self, variables: Sequence[Any]) -> list[Part]:
+        """What the variables keep on each device."""
 
     @abstractmethod
-    def _fill(self, snapshot: Snapshot) -> None:
-        """Copy the variables into the snapshot's buffers."""
+    def _copy(self, parts: Sequence[Part], into: Snapshot | None) -> Sequence[Any]:
+        """Copy the parts, if given with the memory of a snapshot of the same parts."""
 
     @abstractmethod
-    def _write_back(self, snapshot: Snapshot) -> None:
-        """Copy the snapshot's buffers into the variables."""
+    def _write(self, parts: Sequence[Part], values: Sequence[Any]) -> None:
+        """Write copies into the parts, all or none, such that training on leaves the copies."""
 
     @abstractmethod
-    def _non_finite(self, variables: Sequence[Any]) -> list[int]:
-        """Indices of the variables that hold a NaN or an infinity."""
+    def _non_finite(self, parts: Sequence[Part]) -> list[Part]:
+        """Those that hold a NaN or an infinity."""
 
     @abstractmethod
-    def _to_array(self, copy: Any) -> np.ndarray[Any, Any]:
-        """One buffer as a NumPy array."""
+    def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
+        """A copy, where the part is, with the contents of an array."""
 
-    @abstractmethod
-    def _load(self, snapshot: Snapshot, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
-        """Fill the snapshot's buffers from arrays of the same shapes."""
+    def _shape(self, part: Part) -> tuple[int, ...]:
+        return _shape(part.handle)
 
 
 def name(variable: Any) -> str:
@@ -161,7 +220,16 @@ def name(variable: Any) -> str:
     return str(getattr(variable, "path", None) or variable.name)
 
 
-def names(variables: Sequence[Any], limit: int = 3) -> str:
-    """The names of the first few, and how many more there are."""
-    more = f" and {len(variables) - limit} more" if len(variables) > limit else ""
-    return ", ".join(name(v) for v in variables[:limit]) + more
+def names(parts: Sequence[Part], limit: int = 3) -> str:
+    """The names of the first few variables, and how many more there are."""
+    every = _each_name(parts)
+    more = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + more
+
+
+def _each_name(parts: Sequence[Part]) -> list[str]:
+    return list(dict.fromkeys(name(part.variable) for part in parts))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(value.shape)

@@ -1,0 +1,61 @@
+"""The classes that tf_keras needs as its own; imported only where tf_keras is in use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+
+class ScaledSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
+    """A learning-rate schedule of tf_keras times a constant; see `learning_rate.ScaledSchedule`."""
+
+    def __init__(self, schedule: Any, scale: float, minimum: float = 0.0) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.scale = scale
+        self.minimum = minimum
+
+    def __call__(self, step: Any) -> Any:
+        """The rate at `step`."""
+        schedule = self.schedule
+        is_schedule = isinstance(schedule, tf_keras.optimizers.schedules.LearningRateSchedule)
+        rate = tf.cast(schedule(step) if is_schedule else schedule(), "float32")
+        return tf.maximum(rate * self.scale, tf.minimum(rate, self.minimum))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal schedule."""
+        schedule = tf_keras.saving.serialize_keras_object(self.schedule)
+        return {"schedule": schedule, "scale": self.scale, "minimum": self.minimum}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ScaledSchedule:
+        """Rebuild from `get_config()`."""
+        schedule = tf_keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(schedule, config["scale"], config["minimum"])
+
+
+class RecentLosses(tf_keras.metrics.Mean):
+    """The mean loss that tf_keras keeps, and the last `size` values that went into it."""
+
+    def __init__(self, size: int, name: str = "loss") -> None:
+        super().__init__(name=name)
+        self.size = size
+        self.resets = 0
+        self.recent = self.add_weight(name="recent", shape=(size,), initializer="zeros")
+        self.updates = self.add_weight(name="updates", initializer="zeros", dtype="int32")
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> Any:
+        """Add one batch's loss; called by tf_keras, inside the compiled step."""
+        added = super().update_state(values, sample_weight=sample_weight)
+        place = tf.range(self.size) == self.updates % self.size
+        kept = self.recent.assign(tf.where(place, tf.cast(values, self.recent.dtype), self.recent))
+        with tf.control_dependencies([kept]):
+            counted = self.updates.assign_add(1)
+        return tf.group(added, counted)
+
+    def reset_state(self) -> None:
+        """Start a new epoch."""
+        super().reset_state()
+        self.resets += 1

@@ -1,0 +1,132 @@
+"""Snapshots on JAX: copies of the arrays, with their sharding.
+
+`fit` gives its arrays away at each step, so a reference to one is dead after the next; and an
+array that is assigned is the variable's, not a copy. So arrays are copied there and back, and no
+two variables ever share one. A copy is made in the memory of the array whose place it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pykguard.snapshots._base import Part
+from pykguard.snapshots._copying import CopyingSnapshots
+
+
+class JaxSnapshots(CopyingSnapshots):
+    """Keeps training states in arrays on the devices of the model's, sharded alike."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._separate()
+
+    def variables(self) -> list[Any]:
+        """The variables of the training state as they are now, also within an epoch."""
+        self._model.jax_state_sync()
+        return super().variables()
+
+    def _parts(self, variables: Sequence[Any]) -> list[Part]:
+        return [Part(variable, variable) for variable in variables]
+
+    def _duplicate(self, parts: Sequence[Part]) -> Sequence[Any]:
+        return [jnp.copy(part.variable.value) for part in parts]
+
+    def _refill(self, parts: Sequence[Part], copies: Sequence[Any]) -> Sequence[Any]:
+        return _copied([part.variable.value for part in parts], over=copies)
+
+    def _equal(self, parts: Sequence[Part], copies: Sequence[Any]) -> list[bool]:
+        values = [part.variable.value for part in parts]
+        flags: list[bool] = [False] * len(values)
+        for places in _by_devices(values):
+            found = _are_equal([values[i] for i in places], [copies[i] for i in places])
+            for i, flag in zip(places, found, strict=True):
+                flags[i] = bool(flag)
+        return flags
+
+    def _write(self, parts: Sequence[Part], values: Sequence[Any]) -> None:
+        arrays = _copied(values, over=[part.variable.value for part in parts])
+        try:
+            _assign(parts, arrays)
+        except BaseException:  # Ctrl-C: what was to be replaced is gone, so go on to the end
+            _assign(parts, arrays)
+            raise
+
+    def _non_finite(self, parts: Sequence[Part]) -> list[Part]:
+        floating = [p for p in parts if jnp.issubdtype(p.variable.value.dtype, jnp.inexact)]
+        values = [part.variable.value for part in floating]
+        suspects: list[int] = []
+        for places in _by_devices(values):
+            finite = np.asarray(_have_finite_sums([values[i] for i in places]))
+            suspects.extend(i for i, flag in zip(places, finite, strict=True) if not flag)
+        return [floating[i] for i in sorted(suspects) if not bool(jnp.isfinite(values[i]).all())]
+
+    def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
+        like = part.variable.value
+        return jnp.copy(jax.device_put(jnp.asarray(array, like.dtype), like.sharding))
+
+    def _separate(self) -> None:
+        """Let no two variables share an array, as they do after `use_ema` has ended a `fit`.
+
+        Keras' next `fit` would give the array away twice, which JAX refuses.
+        """
+        seen: set[int] = set()
+        for variable in self.variables():
+            if id(variable.value) in seen:
+                variable.assign(jnp.copy(variable.value))
+            seen.add(id(variable.value))
+
+
+def _assign(parts: Sequence[Part], arrays: Sequence[Any]) -> None:
+    for part, array in zip(parts, arrays, strict=True):
+        part.variable.assign(array)
+
+
+def _copied(values: Sequence[Any], *, over: Sequence[Any]) -> list[Any]:
+    """Copies of the arrays in the memory of others, which are given away."""
+    copies: list[Any] = [None] * len(values)
+    if len({id(array) for array in over}) < len(over):
+        return [jnp.copy(value) for value in values]
+    for places in _by_devices(values):
+        chosen = [values[i] for i in places]
+        copier = _copier(tuple(value.sharding for value in chosen))
+        for i, copy in zip(places, copier([over[i] for i in places], chosen), strict=True):
+            copies[i] = copy
+    return copies
+
+
+def _by_devices(values: Sequence[Any]) -> Iterator[list[int]]:
+    """Places of the arrays that live on the same devices, as one computation needs them."""
+    groups: dict[Any, list[int]] = {}
+    for i, value in enumerate(values):
+        groups.setdefault(frozenset(value.sharding.device_set), []).append(i)
+    yield from groups.values()
+
+
+_copiers: dict[tuple[Any, ...], Callable[..., list[Any]]] = {}
+
+
+def _copier(shardings: tuple[Any, ...]) -> Callable[..., list[Any]]:
+    if shardings not in _copiers:
+        jit = partial(jax.jit, donate_argnums=0, keep_unused=True, out_shardings=list(shardings))
+        _copiers[shardings] = jit(lambda over, values: [jnp.copy(value) for value in values])
+    return _copiers[shardings]
+
+
+@jax.jit
+def _have_finite_sums(values: Sequence[Any]) -> Any:
+    """A sum is finite only if every term is, and adding up is the fastest way to read an array.
+
+    It may overflow where no term does, so arrays without a finite sum must be looked at closely.
+    """
+    return jnp.stack([jnp.isfinite(jnp.sum(value)) for value in values])
+
+
+@jax.jit
+def _are_equal(values: Sequence[Any], copies: Sequence[Any]) -> Any:
+    return jnp.stack([(v == c).all() for v, c in zip(values, copies, strict=True)])
