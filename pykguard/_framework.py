@@ -43,14 +43,37 @@ def require_supported(model: Any, what: str) -> None:
         raise UnsupportedError(f"{what} needs Keras on {known}, got {backend!r}")
     if backend != "tensorflow":
         return
+    import tensorflow as tf
+
     strategy = model.distribute_strategy
-    names = {base.__name__ for base in type(strategy).__mro__}
-    if names.isdisjoint((*_STRATEGIES, "_DefaultDistributionStrategy")):
+    supported = tuple(getattr(tf.distribute, name) for name in _STRATEGIES)
+    if not isinstance(strategy, supported) and strategy is not _default_strategy():
         known = ", ".join(_STRATEGIES[:-1]) + " or " + _STRATEGIES[-1]
         raise UnsupportedError(
             f"{what} needs a model on one device or one under {known}, "
             f"got {type(strategy).__name__}"
         )
+
+
+def require_one_replica(model: Any, what: str) -> None:
+    """Refuse a model of which TensorFlow trains several replicas.
+
+    Raises:
+        UnsupportedError: It does.
+    """
+    require_supported(model, what)
+    if backend_of(model) == "tensorflow":
+        replicas = model.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            raise UnsupportedError(f"{what} needs a model with one replica, got {replicas}")
+
+
+def _default_strategy() -> Any:
+    """The strategy that TensorFlow uses where none was asked for."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default():  # outside of any `scope()`
+        return tf.distribute.get_strategy()
 
 
 def to_numpy(value: Any) -> np.ndarray[Any, Any]:

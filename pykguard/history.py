@@ -10,7 +10,7 @@ import numpy as np
 
 from pykguard import _checks
 from pykguard._callback import Callback
-from pykguard._framework import require_supported
+from pykguard._framework import require_one_replica
 from pykguard._loss_tracker import install, losses_since, n_updates
 from pykguard._recorder import Batches, CsvFile, check_path
 from pykguard._warnings import warn
@@ -111,7 +111,7 @@ class LossHistory(Callback):
     # ---------------------------------------------------------------- hooks
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begin a new record."""
-        require_supported(self.model, "LossHistory")
+        require_one_replica(self.model, "LossHistory")
         self._begin_run()
         self._tracker = install(self.model)
         if self.path is not None:

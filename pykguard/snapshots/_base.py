@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from pykguard._errors import SnapshotError
@@ -122,7 +123,8 @@ class Snapshots(ABC):
             The names of those that hold a NaN, which are judged.
         """
         broken = self._non_finite(self._parts(self.variables()))
-        with_nan = [part for part in broken if np.isnan(to_numpy(part.variable)).any()]
+        copies = self._copy(broken, None) if broken else []
+        with_nan = [p for p, c in zip(broken, copies, strict=True) if np.isnan(to_numpy(c)).any()]
         judged = {id(part.variable) for part in with_nan}
         self._not_judged = {id(part.variable) for part in broken} - judged
         return _each_name(with_nan)
@@ -217,7 +219,8 @@ class Snapshots(ABC):
 
 def name(variable: Any) -> str:
     """The variable's path in its model."""
-    return str(getattr(variable, "path", None) or variable.name)
+    # Not by `getattr(…, None)`: a variable of several workers would be read on all of them for it.
+    return str(variable.path if isinstance(variable, keras.Variable) else variable.name)
 
 
 def names(parts: Sequence[Part], limit: int = 3) -> str:

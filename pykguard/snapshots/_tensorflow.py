@@ -27,6 +27,7 @@ class TensorFlowSnapshots(Snapshots):
         self._readers: dict[tuple[int, ...], _Function] = {}
         self._writers: dict[tuple[int, ...], _Function] = {}
         self._checkers: dict[tuple[Any, ...], Any] = {}
+        self._adder: Any = None
 
     def non_finite_at_once(self) -> list[str]:
         """Names of the variables that are not finite, among the smallest ones up to 8 MiB."""
@@ -90,8 +91,9 @@ class TensorFlowSnapshots(Snapshots):
         strategy = self._model.distribute_strategy
         if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             return broken
-        found = strategy.run(lambda: tf.constant(float(len(broken))))
-        everywhere = strategy.reduce(tf.distribute.ReduceOp.SUM, found, axis=None)
+        if self._adder is None:
+            self._adder = _compile_sum_of_workers(strategy)
+        everywhere = self._adder(tf.constant(float(len(broken))))
         return broken or (["a variable of another worker"] if float(everywhere) else [])
 
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
@@ -185,3 +187,11 @@ def _compile_sums(signature: Sequence[tuple[Any, Any, str]]) -> Any:
         return tf.stack(finite)
 
     return _compile(flags, *(tf.TensorSpec(shape, dtype) for dtype, shape, _ in signature))
+
+
+def _compile_sum_of_workers(strategy: Any) -> Any:
+    def add(number: Any) -> Any:
+        everywhere = strategy.run(lambda: number)
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, everywhere, axis=None)
+
+    return _compile(add, tf.TensorSpec((), "float32"))
