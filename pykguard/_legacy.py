@@ -44,18 +44,19 @@ class RecentLosses(tf_keras.metrics.Mean):
         self.size = size
         self.resets = 0
         self.recent = self.add_weight(name="recent", shape=(size,), initializer="zeros")
-        self.updates = self.add_weight(name="updates", initializer="zeros", dtype="int32")
+        self.n_added = self.add_weight(name="n_added", initializer="zeros", dtype="int32")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> Any:
         """Add one batch's loss; called by tf_keras, inside the compiled step."""
         added = super().update_state(values, sample_weight=sample_weight)
-        place = tf.range(self.size) == self.updates % self.size
+        place = tf.range(self.size) == self.n_added % self.size
         kept = self.recent.assign(tf.where(place, tf.cast(values, self.recent.dtype), self.recent))
         with tf.control_dependencies([kept]):
-            counted = self.updates.assign_add(1)
+            counted = self.n_added.assign_add(1)
         return tf.group(added, counted)
 
     def reset_state(self) -> None:
         """Start a new epoch."""
-        super().reset_state()
+        for variable in self.variables:
+            variable.assign(tf.zeros_like(variable))
         self.resets += 1

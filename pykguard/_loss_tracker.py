@@ -25,26 +25,26 @@ class LossTracker(keras.metrics.Mean):
         self.size = size
         self.resets = 0
         self.recent = self.add_variable((size,), "zeros", name="recent")
-        self.updates = self.add_variable((), "zeros", dtype="int32", name="updates")
+        self.n_added = self.add_variable((), "zeros", dtype="int32", name="n_added")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add one batch's loss; called by Keras, inside the compiled step."""
         super().update_state(values, sample_weight=sample_weight)
-        place = keras.ops.arange(self.size) == self.updates % self.size
+        place = keras.ops.arange(self.size) == self.n_added % self.size
         value = keras.ops.cast(values, self.recent.dtype)
         self.recent.assign(keras.ops.where(place, value, self.recent))
-        self.updates.assign(self.updates + 1)
+        self.n_added.assign(self.n_added + 1)
 
     def reset_state(self) -> None:
         """Start a new epoch."""
         super().reset_state()
-        self.updates.assign(0)
+        self.n_added.assign(0)
         self.resets += 1
 
 
 def n_updates(tracker: Any) -> int:
     """How many values were added since the last reset."""
-    return int(to_numpy(tracker.updates))
+    return int(to_numpy(tracker.n_added))
 
 
 def losses_since(tracker: Any, before: int) -> list[float]:

@@ -40,7 +40,11 @@ def variables_of(optimizer: Any) -> list[Any]:
     """
     rate = getattr(innermost(optimizer), "_learning_rate", None)
     variables = optimizer.variables
-    return [v for v in (variables() if callable(variables) else variables) if v is not rate]
+    held = list(variables() if callable(variables) else variables)
+    # tf_keras does not count the loss scale among the variables.
+    loss_scale = getattr(optimizer, "_loss_scale", None)
+    held.extend(getattr(loss_scale, "_weights", {}).values())
+    return [v for v in each_once(held) if v is not rate]
 
 
 def moving_averages(optimizer: Any) -> list[Any]:
