@@ -78,6 +78,8 @@ def _default_strategy() -> Any:
 
 def to_numpy(value: Any) -> np.ndarray[Any, Any]:
     """A variable's or a tensor's value on the host."""
-    if hasattr(value, "numpy") and not hasattr(value, "detach"):
+    if isinstance(value, keras.Variable):
+        value = value.value
+    if hasattr(value, "numpy") and not hasattr(value, "detach"):  # TensorFlow's, of any Keras
         return np.asarray(value.numpy())
     return np.asarray(keras.ops.convert_to_numpy(value))

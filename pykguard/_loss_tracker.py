@@ -30,10 +30,11 @@ class LossTracker(keras.metrics.Mean):
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add one batch's loss; called by Keras, inside the compiled step."""
         super().update_state(values, sample_weight=sample_weight)
-        place = keras.ops.arange(self.size) == self.n_added % self.size
+        recent, n_added = self.recent.value, self.n_added.value  # JAX takes no variables
+        place = keras.ops.arange(self.size) == n_added % self.size
         value = keras.ops.cast(values, self.recent.dtype)
-        self.recent.assign(keras.ops.where(place, value, self.recent))
-        self.n_added.assign(self.n_added + 1)
+        self.recent.assign(keras.ops.where(place, value, recent))
+        self.n_added.assign(n_added + 1)
 
     def reset_state(self) -> None:
         """Start a new epoch."""
@@ -42,25 +43,49 @@ class LossTracker(keras.metrics.Mean):
         self.resets += 1
 
 
-def n_updates(tracker: Any) -> int:
-    """How many values were added since the last reset."""
-    return int(to_numpy(tracker.n_added))
+class Recorded:
+    """A tracker that a model uses, and how to read it between two batches.
+
+    Attributes:
+        resets: How often it was reset, as at each epoch's beginning.
+    """
+
+    def __init__(self, model: Any, tracker: Any) -> None:
+        self._model = model
+        self._tracker = tracker
+
+    @property
+    def resets(self) -> int:
+        """How often it was reset."""
+        return int(self._tracker.resets)
+
+    def n_added(self) -> int:
+        """How many values were added since the last reset."""
+        return int(self._read(self._tracker.n_added))
+
+    def since(self, before: int) -> list[float]:
+        """The values added since `n_added()` was `before`, at most those of one execution."""
+        now, size = self.n_added(), self._tracker.size
+        recent = self._read(self._tracker.recent).astype("float64")
+        return [float(recent[i % size]) for i in range(max(before, now - size), now)]
+
+    def _read(self, variable: Any) -> Any:
+        """Its value; within an epoch on JAX Keras holds that outside of the variable."""
+        state = getattr(self._model, "_jax_state", None)
+        if not state or self._model._jax_state_synced:
+            return to_numpy(variable)
+        variables = self._model.metrics_variables
+        place = next(i for i, each in enumerate(variables) if each is variable)
+        return to_numpy(state["metrics_variables"][place])
 
 
-def losses_since(tracker: Any, before: int) -> list[float]:
-    """The values added since `n_updates()` was `before`, at most `tracker.size` of them."""
-    now, size = n_updates(tracker), tracker.size
-    recent = to_numpy(tracker.recent).astype("float64")
-    return [float(recent[i % size]) for i in range(max(before, now - size), now)]
-
-
-def install(model: Any) -> Any:
-    """Let the model use a tracker that remembers, and return it.
+def install(model: Any) -> Recorded:
+    """Let the model use a tracker that remembers.
 
     It stays in the model, where it serves as the plain mean did, so that a later `fit` does not
     compile its step again.
     """
-    return _install_legacy(model) if is_legacy(model) else _install(model)
+    return Recorded(model, _install_legacy(model) if is_legacy(model) else _install(model))
 
 
 def _install(model: Any) -> LossTracker:

@@ -11,7 +11,7 @@ import numpy as np
 from pykguard import _checks
 from pykguard._callback import Callback
 from pykguard._framework import require_one_replica
-from pykguard._loss_tracker import install, losses_since, n_updates
+from pykguard._loss_tracker import Recorded, install
 from pykguard._recorder import Batches, CsvFile, check_path
 from pykguard._warnings import warn
 
@@ -55,7 +55,7 @@ class LossHistory(Callback):
         self.path = check_path(path)
         self.every = _checks.integer("every", every, minimum=1)
         self._batches_per_epoch: int
-        self._tracker: Any = None
+        self._tracker: Recorded | None = None
         self._file: CsvFile | None = None
         self._begin_run()
 
@@ -125,7 +125,7 @@ class LossHistory(Callback):
         """Note how many losses were added up before the batch."""
         self._first = batch
         if self._tracker is not None:
-            self._before = (self._tracker.resets, n_updates(self._tracker))
+            self._before = (self._tracker.resets, self._tracker.n_added())
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the losses of the batches that this execution took."""
@@ -181,7 +181,7 @@ class LossHistory(Callback):
         resets, updates = self._before
         if self._tracker is None or self._tracker.resets != resets:
             return []
-        return losses_since(self._tracker, updates)
+        return self._tracker.since(updates)
 
     def _close(self) -> None:
         if self._file is not None:

@@ -21,7 +21,7 @@ from pykguard.events import Action, Event, describe
 from pykguard.learning_rate import read_learning_rate
 from pykguard.rules._comparison import Direction
 from pykguard.rules.monitor import known, read_monitor
-from pykguard.snapshots import Keeper, Snapshots, snapshots_for
+from pykguard.snapshots import Keeper, snapshots_for
 
 Mode = Literal["auto", "min", "max"]
 MODES: tuple[Mode, ...] = ("auto", "min", "max")
@@ -164,15 +164,12 @@ class Guard(Callback):
         if loaded is not None and loaded.kept is not None:
             keeper.snapshot = keeper.snapshots.from_arrays(loaded.kept)
         else:
-            keeper.keep(check=False)
+            keeper.keep()
 
     def _in_use(self) -> Keeper:
         if self._keeper is None:
             raise SnapshotError(f"{type(self).__name__} has not been in a `fit` yet")
         return self._keeper
-
-    def _snapshots(self) -> Snapshots:
-        return self._in_use().snapshots
 
     def _kept_arrays(self) -> list[np.ndarray[Any, Any]] | None:
         if self._loaded is not None:
@@ -190,8 +187,8 @@ class Guard(Callback):
             self._settle()
         self._first_step_taken = True
 
-    def _keep(self, *, check: bool = True) -> None:
-        self._in_use().keep(check=check)
+    def _keep_seen(self) -> None:
+        self._in_use().keep_seen()
         self._first_step_taken = False
 
     def _settle(self) -> bool:

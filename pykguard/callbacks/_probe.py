@@ -10,6 +10,8 @@ import keras
 import numpy as np
 
 from pykguard._errors import MonitorError, OptionTypeError, OptionValueError
+from pykguard._framework import backend_of
+from pykguard._random_state import untouched
 
 REQUIREMENT = (
     "None or a tuple (x, y) or (x, y, sample_weight) of arrays with equally many rows, without NaN"
@@ -25,7 +27,7 @@ class Probe(NamedTuple):
 
     def loss(self, model: Any) -> float:
         """The model's loss on the probe, regularisation included."""
-        with self._refusing():
+        with self._refusing(model), untouched():
             results = model.evaluate(
                 self.x, self.y, sample_weight=self.sample_weight, verbose=0, return_dict=True
             )
@@ -51,16 +53,31 @@ class Probe(NamedTuple):
         Raises:
             OptionValueError: It does not.
         """
-        with self._refusing():
+        with self._refusing(model):
             model(keras.tree.map_structure(_symbolic, self.x))
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def _refusing(self, model: Any) -> Iterator[None]:
+        held = _values(model)
         try:
             yield
         except Exception as error:
+            _give_back(held)
             requirement = f"data that the model can be evaluated on ({_first_line(error)})"
             raise OptionValueError("probe", requirement, _shapes(self)) from error
+
+
+def _values(model: Any) -> list[tuple[Any, Any]]:
+    """What the variables hold on JAX, where Keras empties them to evaluate, also if that fails."""
+    if backend_of(model) != "jax":
+        return []
+    return [(v, v.value) for v in [*model.variables, *model.metrics_variables]]
+
+
+def _give_back(held: list[tuple[Any, Any]]) -> None:
+    for variable, value in held:
+        if variable._value is None and not value.is_deleted():
+            variable.assign(value)
 
 
 def as_probe(value: Any) -> Probe | None:

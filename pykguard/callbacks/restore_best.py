@@ -114,11 +114,13 @@ class RestoreBest(Guard):
         value = self._measure(logs)
         options = rule.Options(self._direction or "min", self.min_delta, self.start_from_epoch)
         promising = rule.may_be_best(options, self._state, epoch, value)
-        weights_finite = not (promising and self._snapshots().non_finite_at_once())
+        weights_finite = not (promising and self._in_use().look())
         state, improved = rule.step(options, self._state, epoch, value, weights_finite)
         if improved:
-            self._keep()
+            self._keep_seen()
             self._before = self._state
+        else:
+            self._in_use().drop_seen()
         self._state = state
 
     def _take_back_kept(self, broken: list[str]) -> None:

@@ -75,7 +75,7 @@ class _RevertGuard(Guard):
             return
         self._state, self._before = self._before, None
         if self._kept_last:
-            self._keep(check=False)
+            self._in_use().keep()
             self._state = self._state._replace(kept_epoch=taken.restored_from)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -89,11 +89,13 @@ class _RevertGuard(Guard):
             return
         value = self._measure(logs)
         value_finite = value is None or math.isfinite(value)
-        broken = self._snapshots().non_finite_at_once() if value_finite else []
+        broken = self._in_use().look() if value_finite else []
         seen = rule.Seen(epoch, value, weights_finite=not broken)
         state, decision = rule.step(self._rule_options(), self._state, seen)
         if decision.keep:
-            self._keep()
+            self._keep_seen()
+        else:
+            self._in_use().drop_seen()
         self._before, self._seen, self._kept_last = self._state, seen, decision.keep
         self._state = state
         if decision.action == "revert":

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from pykguard import _random_state
 from pykguard._errors import SnapshotError
 from pykguard._framework import to_numpy
 from pykguard._optimizers import new_values, optimizers, variables_of
 from pykguard._warnings import warn
-from pykguard.snapshots import _random
 from pykguard.snapshots._state import training_state
 
 
@@ -43,6 +43,13 @@ class Snapshot:
         return len(parts) == len(self.parts) and all(
             a.handle is b.handle for a, b in zip(parts, self.parts, strict=True)
         )
+
+
+class Look(NamedTuple):
+    """What was seen of a training state."""
+
+    broken: list[str]  # names of variables that are not finite
+    taken: Snapshot | None  # the state itself, if the backend takes it in passing
 
 
 class Snapshots(ABC):
@@ -80,7 +87,7 @@ class Snapshots(ABC):
         """
         parts = self._parts(self.variables())
         copies = self._copy(parts, into if into is not None and into.is_of(parts) else None)
-        return Snapshot(parts, copies, _random.read() if self._random else None)
+        return self._snapshot(parts, copies)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Put a copied state back into the model: all of it, or nothing if that cannot be done.
@@ -109,7 +116,7 @@ class Snapshots(ABC):
                     unknown.append(part)
         self._write(parts, values)
         if snapshot.random is not None:
-            _random.write(snapshot.random)
+            _random_state.write(snapshot.random)
         if unknown:
             warn(
                 "these variables did not exist when the state was kept, so they were left as "
@@ -134,15 +141,15 @@ class Snapshots(ABC):
         parts = self._judged(self._parts(self.variables()))
         return self._agreed(_each_name(self._non_finite(parts)))
 
-    def non_finite_at_once(self) -> list[str]:
-        """The same, of as many variables as can be read in next to no time; at least the smallest.
+    def look(self) -> Look:
+        """The names of variables that are not finite, and a snapshot where that costs nothing.
 
-        The others are left to `check_rest()`.
+        Where looking at all of them would take long, the larger ones are left to `check_rest()`.
         """
-        return self.non_finite()
+        return Look(self.non_finite(), None)
 
     def check_rest(self, snapshot: Snapshot) -> Callable[[], list[str]] | None:
-        """Begin to check what `non_finite_at_once()` left, in a snapshot of the same state.
+        """Begin to check what `look()` has left, in a snapshot that was taken at the same time.
 
         Returns:
             None if it left nothing; or a function that waits for the result, and returns the names
@@ -169,6 +176,9 @@ class Snapshots(ABC):
                 "or their shapes differ: it belongs to another model or optimizer"
             )
         return Snapshot(parts, [self._load(p, a) for p, a in zip(parts, arrays, strict=True)])
+
+    def _snapshot(self, parts: Sequence[Part], copies: Sequence[Any]) -> Snapshot:
+        return Snapshot(parts, copies, _random_state.read() if self._random else None)
 
     def _judged(self, parts: Sequence[Part]) -> list[Part]:
         return [part for part in parts if id(part.variable) not in self._not_judged]

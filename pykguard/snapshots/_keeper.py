@@ -21,21 +21,35 @@ class Keeper:
         self.snapshot: Snapshot | None = None
         self._before: Snapshot | None = None
         self._check: Callable[[], list[str]] | None = None
+        self._seen: Snapshot | None = None
 
-    def keep(self, *, check: bool = True) -> None:
-        """Keep the state as it is now, which `non_finite_at_once()` has found good.
+    def look(self) -> list[str]:
+        """The names of variables that are not finite now, before `keep_seen()` or `drop_seen()`.
 
-        Args:
-            check: Whether to begin a check of what that has left unread.
+        Of large variables it may be `verdict()` that tells.
         """
+        broken, self._seen = self.snapshots.look()
+        return broken
+
+    def drop_seen(self) -> None:
+        """Do not keep what `look()` saw."""
+        self._seen = None
+
+    def keep_seen(self) -> None:
+        """Keep what `look()` saw, and begin to check what it left."""
         self.verdict()
-        if self.snapshot is None or not check:
-            self.snapshot = self.snapshots.take(into=self.snapshot)
+        seen, self._seen = self._seen, None
+        if seen is None:
+            self.keep()
             return
-        taken = self.snapshots.take(into=self.snapshot)
-        self._check = self.snapshots.check_rest(taken)
+        self._check = self.snapshots.check_rest(seen)
         self._before = self.snapshot if self._check is not None else None
-        self.snapshot = taken
+        self.snapshot = seen
+
+    def keep(self) -> None:
+        """Keep the state as it is now, unchecked."""
+        self.verdict()
+        self.snapshot = self.snapshots.take(into=self.snapshot)
 
     def is_unproven(self) -> bool:
         """Whether a check has begun that nobody has asked for its result."""

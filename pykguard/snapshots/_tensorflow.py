@@ -8,13 +8,13 @@ afterwards. Writing back shares in the same way.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pykguard.snapshots._base import Part, Snapshot, Snapshots, _each_name
+from pykguard.snapshots._base import Look, Part, Snapshot, Snapshots, _each_name
 
 AT_ONCE_BYTES = 8 * 2**20  # read in a fraction of a millisecond
 
@@ -24,15 +24,30 @@ class TensorFlowSnapshots(Snapshots):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._readers: dict[tuple[int, ...], _Function] = {}
-        self._writers: dict[tuple[int, ...], _Function] = {}
-        self._checkers: dict[tuple[Any, ...], Any] = {}
-        self._adder: Any = None
+        self._readers: dict[tuple[int, ...], _Made] = {}
+        self._writers: dict[tuple[int, ...], _Made] = {}
+        self._checkers: dict[tuple[int, ...], _Made] = {}
+        self._lookers: dict[tuple[int, ...], _Made] = {}
+        self._sizes: dict[tuple[int, ...], _Made] = {}
+        self._adders: dict[tuple[Any, ...], Any] = {}
+        self._counter: Any = None
+        self._thread = ThreadPoolExecutor(1, "pykguard-check")
 
-    def non_finite_at_once(self) -> list[str]:
-        """Names of the variables that are not finite, among the smallest ones up to 8 MiB."""
-        parts, _ = self._split(self._judged(self._parts(self.variables())))
-        return self._agreed(_each_name(self._non_finite(parts)))
+    def look(self) -> Look:
+        """Read the state, and check the smallest variables, 8 MiB in all; see the base class."""
+        parts = self._parts(self.variables())
+        small, _ = self._split(self._judged(parts))
+        checked = [part for part in small if part.handle.dtype.is_floating]
+        handles = [part.handle for part in parts]
+        looker = _kept(
+            self._lookers,
+            [*handles, *(part.handle for part in checked)],
+            lambda both: _compile_look(handles, both[len(handles) :]),
+        )
+        finite, *tensors = looker.made()
+        by_handle = {id(handle): t for handle, t in zip(handles, tensors, strict=True)}
+        broken = _confirmed(checked, finite.numpy(), lambda hs: [by_handle[id(h)] for h in hs])
+        return Look(self._agreed(_each_name(broken)), self._snapshot(parts, tensors))
 
     def check_rest(self, snapshot: Snapshot) -> Callable[[], list[str]] | None:
         """Check the larger variables on a thread beside the training; see the base class."""
@@ -40,17 +55,13 @@ class TensorFlowSnapshots(Snapshots):
         if not large:
             return None
         copies = {id(p.handle): c for p, c in zip(snapshot.parts, snapshot.copies, strict=True)}
-        check = _Beside(lambda: self._broken(large, [copies[id(p.handle)] for p in large]))
+        check = self._thread.submit(self._broken, large, [copies[id(p.handle)] for p in large])
         return lambda: self._agreed(_each_name(check.result()))
 
     def _split(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
-        small: list[Part] = []
-        large: list[Part] = []
-        size = 0
-        for part in sorted(parts, key=lambda p: _bytes(p.handle)):
-            size += _bytes(part.handle)
-            (small if size <= AT_ONCE_BYTES or not small else large).append(part)
-        return small, large
+        is_small = _kept(self._sizes, [part.handle for part in parts], _are_small).made
+        small = [part for part, so in zip(parts, is_small, strict=True) if so]
+        return small, [part for part, so in zip(parts, is_small, strict=True) if not so]
 
     def _parts(self, variables: Sequence[Any]) -> list[Part]:
         return [Part(each, v) for v in variables for each in _components(v)]
@@ -60,40 +71,39 @@ class TensorFlowSnapshots(Snapshots):
 
     def _read(self, handles: Sequence[Any]) -> list[Any]:
         reader = _kept(self._readers, handles, _compile_reads)
-        return list(reader.function())
+        return list(reader.made())
 
     def _write(self, parts: Sequence[Part], values: Sequence[Any]) -> None:
         writer = _kept(self._writers, [part.handle for part in parts], _compile_assignments)
-        writer.function(*values)
+        writer.made(*values)
 
     def _non_finite(self, parts: Sequence[Part]) -> list[Part]:
-        return self._broken(parts, self._read([part.handle for part in parts])) if parts else []
+        floating = [part for part in parts if part.handle.dtype.is_floating]
+        if not floating:
+            return []
+        checker = _kept(self._checkers, [part.handle for part in floating], _compile_checks)
+        return _confirmed(floating, checker.made().numpy(), self._read)
 
     def _broken(self, parts: Sequence[Part], tensors: Sequence[Any]) -> list[Part]:
-        """Those whose tensor holds a NaN or an infinity.
-
-        A sum is finite only if every term is, and adding up is the fastest way to read an array; a
-        sum may overflow where no term does, so those that are not finite are looked at closely.
-        """
+        """Those whose tensor holds a NaN or an infinity."""
         pairs = [(p, t) for p, t in zip(parts, tensors, strict=True) if t.dtype.is_floating]
         if not pairs:
             return []
         key = tuple((t.dtype, tuple(t.shape), t.device) for _, t in pairs)
-        if key not in self._checkers:
-            if len(self._checkers) >= 2:  # the small ones' and the large ones'
-                self._checkers.clear()
-            self._checkers[key] = _compile_sums(key)
-        finite = self._checkers[key](*(t for _, t in pairs)).numpy()
-        suspects = [pair for pair, is_finite in zip(pairs, finite, strict=True) if not is_finite]
-        return [p for p, t in suspects if not bool(tf.reduce_all(tf.math.is_finite(t)))]
+        if key not in self._adders:
+            self._adders.clear()
+            self._adders[key] = _compile_sums(key)
+        finite = self._adders[key](*(t for _, t in pairs)).numpy()
+        by_handle = {id(p.handle): t for p, t in pairs}
+        return _confirmed([p for p, _ in pairs], finite, lambda hs: [by_handle[id(h)] for h in hs])
 
     def _agreed(self, broken: list[str]) -> list[str]:
         strategy = self._model.distribute_strategy
         if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             return broken
-        if self._adder is None:
-            self._adder = _compile_sum_of_workers(strategy)
-        everywhere = self._adder(tf.constant(float(len(broken))))
+        if self._counter is None:
+            self._counter = _compile_sum_of_workers(strategy)
+        everywhere = self._counter(tf.constant(float(len(broken))))
         return broken or (["a variable of another worker"] if float(everywhere) else [])
 
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
@@ -101,53 +111,29 @@ class TensorFlowSnapshots(Snapshots):
             return tf.identity(tf.cast(array, part.handle.dtype))
 
 
-class _Beside:
-    """A function's result, computed on a thread of its own."""
+class _Made:
+    """What was made for some variables, mostly a compiled function; it must not outlive them."""
 
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self._thread = Thread(target=self._run, name="pykguard-check", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._result = self._function()
-        except BaseException as error:
-            self._error = error
-
-    def result(self) -> Any:
-        """Wait for it; raises what the function raised."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-
-class _Function:
-    """A compiled function, and the variables that it must not outlive."""
-
-    def __init__(self, handles: Sequence[Any], function: Any) -> None:
+    def __init__(self, handles: Sequence[Any], made: Any) -> None:
         self.handles = list(handles)
-        self.function = function
+        self.made = made
 
 
 def _kept(
-    functions: dict[tuple[int, ...], _Function],
+    held: dict[tuple[int, ...], _Made],
     handles: Sequence[Any],
-    compile_for: Callable[[Sequence[Any]], Any],
-) -> _Function:
-    """The function for these variables, compiled if need be; of others only the last few are kept.
+    make: Callable[[Sequence[Any]], Any],
+) -> _Made:
+    """What `make` makes for these variables, made once; of others only the last few are kept.
 
     The entry holds the variables, so that their identities stay theirs.
     """
     key = tuple(id(handle) for handle in handles)
-    if key not in functions:
-        if len(functions) >= 3:
-            functions.clear()
-        functions[key] = _Function(handles, compile_for(handles))
-    return functions[key]
+    if key not in held:
+        if len(held) >= 3:
+            held.clear()
+        held[key] = _Made(handles, make(handles))
+    return held[key]
 
 
 def _components(variable: Any) -> Iterator[Any]:
@@ -157,8 +143,31 @@ def _components(variable: Any) -> Iterator[Any]:
     yield from getattr(handle, "values", None) or (handle,)
 
 
-def _bytes(handle: Any) -> int:
-    return int(np.prod(handle.shape)) * int(handle.dtype.size)
+def _are_small(handles: Sequence[Any]) -> list[bool]:
+    """Whether each is one of the smallest, which together have `AT_ONCE_BYTES` at most."""
+    sizes = [handle.shape.num_elements() * handle.dtype.size for handle in handles]
+    small = [False] * len(handles)
+    total = 0
+    for place in sorted(range(len(handles)), key=sizes.__getitem__):
+        total += sizes[place]
+        small[place] = total <= AT_ONCE_BYTES
+    return small
+
+
+def _confirmed(
+    parts: Sequence[Part], has_finite_sum: Any, read: Callable[[Sequence[Any]], Sequence[Any]]
+) -> list[Part]:
+    """Those that hold a NaN or an infinity, among them whose sum is not finite.
+
+    A sum is finite only if every term is, and adding up is the fastest way to read an array; but it
+    may overflow where no term does.
+    """
+    suspects = [part for part, finite in zip(parts, has_finite_sum, strict=True) if not finite]
+    if not suspects:
+        return []
+    tensors = read([part.handle for part in suspects])
+    pairs = zip(suspects, tensors, strict=True)
+    return [part for part, tensor in pairs if not bool(tf.reduce_all(tf.math.is_finite(tensor)))]
 
 
 def _compile(function: Any, *signature: Any) -> Any:
@@ -170,6 +179,22 @@ def _compile_reads(handles: Sequence[Any]) -> Any:
     return _compile(lambda: [handle.read_value() for handle in handles])
 
 
+def _compile_checks(handles: Sequence[Any]) -> Any:
+    sums = _sums([handle.device for handle in handles])
+    return _compile(lambda: sums(*(handle.read_value() for handle in handles)))
+
+
+def _compile_look(handles: Sequence[Any], checked: Sequence[Any]) -> Any:
+    sums = _sums([handle.device for handle in checked])
+
+    def look() -> Any:
+        values = [handle.read_value() for handle in handles]
+        by_handle = {id(handle): value for handle, value in zip(handles, values, strict=True)}
+        return [sums(*(by_handle[id(handle)] for handle in checked)), *values]
+
+    return _compile(look)
+
+
 def _compile_assignments(handles: Sequence[Any]) -> Any:
     def assign(*values: Any) -> None:
         for handle, value in zip(handles, values, strict=True):
@@ -179,14 +204,21 @@ def _compile_assignments(handles: Sequence[Any]) -> Any:
 
 
 def _compile_sums(signature: Sequence[tuple[Any, Any, str]]) -> Any:
+    specs = [tf.TensorSpec(shape, dtype) for dtype, shape, _ in signature]
+    return _compile(_sums([device for _, _, device in signature]), *specs)
+
+
+def _sums(devices: Sequence[str]) -> Any:
+    """A function that says which of its arguments have a finite sum."""
+
     def flags(*tensors: Any) -> Any:
         finite = []
-        for tensor, (_, _, device) in zip(tensors, signature, strict=True):
+        for tensor, device in zip(tensors, devices, strict=True):
             with tf.device(device):
                 finite.append(tf.math.is_finite(tf.reduce_sum(tensor)))
-        return tf.stack(finite)
+        return tf.stack(finite) if finite else tf.zeros((0,), "bool")
 
-    return _compile(flags, *(tf.TensorSpec(shape, dtype) for dtype, shape, _ in signature))
+    return flags
 
 
 def _compile_sum_of_workers(strategy: Any) -> Any:

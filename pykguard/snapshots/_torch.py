@@ -57,7 +57,7 @@ class TorchSnapshots(CopyingSnapshots):
 
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
         like = _tensor(part)
-        return torch.as_tensor(np.ascontiguousarray(array)).to(like.device, like.dtype).clone()
+        return torch.as_tensor(np.array(array, order="C")).to(like.device, like.dtype)
 
 
 def _tensor(part: Part) -> Any:

@@ -1,4 +1,5 @@
 import os
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -6,6 +7,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import helpers
 import keras
 import pytest
+
+if helpers.BACKEND == "jax":
+    import jax
+
+    # The tests train the same few models over and over, and JAX compiles each of them anew.
+    compiled = tempfile.TemporaryDirectory(prefix="kguard-tests-")
+    jax.config.update("jax_compilation_cache_dir", compiled.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(autouse=True)

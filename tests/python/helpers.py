@@ -7,13 +7,34 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
+import pytest
 
 import pykguard
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(pykguard.__file__).parent
 NAN = math.nan
+BACKEND = keras.backend.backend()
+
+
+# ---------------------------------------------------------------- backends
+def only_on(backend, why):
+    """Marks a test, or a case of one, of something that only this backend has."""
+    return pytest.mark.skipif(backend != BACKEND, reason=f"only on {backend}: {why}")
+
+
+def not_on(backend, why):
+    """Marks a test, or a case of one, of something that this backend does not have."""
+    return pytest.mark.skipif(backend == BACKEND, reason=f"not on {backend}: {why}")
+
+
+needs_several_steps = not_on("torch", "Keras refuses steps_per_execution above 1 there")
+
+
+def steps_per_execution(*numbers):
+    """Cases of a test, one for each number of steps, as far as the backend takes it."""
+    cases = [pytest.param(n, marks=needs_several_steps if n > 1 else ()) for n in numbers]
+    return pytest.mark.parametrize("steps", cases)
 
 
 # ---------------------------------------------------------------- data
@@ -29,19 +50,36 @@ def ones(rows=4):
     return np.ones((rows, 1), "float32"), np.ones((rows, 1), "float32")
 
 
+class Batches(keras.utils.PyDataset):
+    """Rows in a fixed order, whose inputs are NaN while `poisoned` is set."""
+
+    def __init__(self, x, y, batch_size):
+        super().__init__()
+        self.x, self.y, self.batch_size = x, y, batch_size
+        self.poisoned = False
+
+    def __len__(self):
+        return math.ceil(len(self.x) / self.batch_size)
+
+    def __getitem__(self, index):
+        rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        x, y = self.x[rows].copy(), self.y[rows].copy()  # tf.data may compute in place
+        return np.full_like(x, NAN) if self.poisoned else x, y
+
+
 class PoisonedData(keras.callbacks.Callback):
-    """`data`, in a fixed order, whose inputs are NaN in the given epochs."""
+    """`data`, in a fixed order, whose inputs are NaN in the given epochs.
+
+    Keras begins to read an epoch's batches, ahead of the steps too, after `on_epoch_begin`.
+    """
 
     def __init__(self, x, y, epochs, batch_size=8):
         super().__init__()
         self.epochs = epochs
-        factor = tf.Variable(1.0)
-        batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
-        self.data = batches.map(lambda x, y: (x * factor, y))
-        self.factor = factor
+        self.data = Batches(x, y, batch_size)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.factor.assign(NAN if epoch in self.epochs else 1.0)
+        self.data.poisoned = epoch in self.epochs
 
 
 # ---------------------------------------------------------------- models
@@ -97,7 +135,7 @@ def mark(model, value):
 
 
 def marker(model):
-    return float(np.ravel(model.weights[0].numpy())[0])
+    return float(np.ravel(array(model.weights[0]))[0])
 
 
 def constant_gradient_model(learning_rate):
@@ -108,8 +146,116 @@ def constant_gradient_model(learning_rate):
     return model
 
 
+# ---------------------------------------------------------------- train steps of one's own
+def value_and_gradients(function, variables):
+    """What `function()` gives, and its gradients with respect to Keras variables."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            value = function()
+        return value, tape.gradient(value, [v.value for v in variables])
+    if BACKEND == "torch":
+        import torch
+
+        value = function()
+        return value, torch.autograd.grad(value, [v.value for v in variables])
+    import jax
+
+    def of(values):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function()
+
+    return jax.value_and_grad(of)([v.value for v in variables])
+
+
+class StepsInPlace(keras.Model):
+    """A model whose `step(data)` changes variables in place, with whatever optimizers it holds.
+
+    JAX compiles no such step, so it is run eagerly there. On JAX and torch Keras builds a model by
+    calling it, and one that has no `call()` must say that it is built.
+    """
+
+    def compile(self, **options):
+        super().compile(run_eagerly=BACKEND == "jax", **options)
+        if BACKEND != "tensorflow" and type(self).call is keras.Model.call:
+            self.built = True
+
+    def descend(self, optimizer, network, loss):
+        """One step of an optimizer on a network; returns the loss before it."""
+        if not network.built:
+            loss()
+        weights = network.trainable_variables
+        value, gradients = value_and_gradients(loss, weights)
+        apply_gradients(optimizer, gradients, weights)
+        return value
+
+    def logs(self, loss):
+        self._loss_tracker.update_state(loss)
+        return {"loss": self._loss_tracker.result()}
+
+    if BACKEND == "jax":
+
+        def train_step(self, state, data):
+            for variables, values in zip(jax_state(self), state, strict=True):
+                for variable, value in zip(variables, values, strict=True):
+                    variable.assign(value)
+            logs = self.step(data)
+            return logs, tuple([v.value for v in variables] for variables in jax_state(self))
+    else:
+
+        def train_step(self, data):
+            return self.step(data)
+
+
+def apply_gradients(optimizer, gradients, weights):
+    if BACKEND != "torch":
+        optimizer.apply(gradients, weights)
+        return
+    import torch
+
+    with torch.no_grad():
+        optimizer.apply(gradients, weights)
+
+
+def jax_state(model, *, optimizer=True):
+    """The variables that Keras gives to a step on JAX and takes back from it."""
+    slots = [model.optimizer.variables] if optimizer else []
+    return [
+        model.trainable_variables,
+        model.non_trainable_variables,
+        *slots,
+        model.metrics_variables,
+    ]
+
+
+def idle_step(function):
+    """A `train_step` or `test_step` that returns `function(model, data)` and changes nothing."""
+
+    def step(self, data):
+        return function(self, data)
+
+    def stateless_step(self, state, data):
+        held = jax_state(self, optimizer=len(state) == 4)
+        pairs = [
+            pair
+            for variables, values in zip(held, state, strict=True)
+            for pair in zip(variables, values, strict=True)
+        ]
+        with keras.StatelessScope(state_mapping=pairs):
+            return function(self, data), state
+
+    return stateless_step if BACKEND == "jax" else step
+
+
+# ---------------------------------------------------------------- reading a model
+def array(value):
+    """A variable or a tensor as a NumPy array."""
+    return np.asarray(keras.ops.convert_to_numpy(getattr(value, "value", value)))
+
+
 def flat(variables):
-    return np.concatenate([np.ravel(np.asarray(v, dtype="float64")) for v in variables])
+    return np.concatenate([np.ravel(array(v).astype("float64")) for v in variables])
 
 
 def training_state(model):
@@ -152,7 +298,7 @@ class StepSizes(keras.callbacks.Callback):
 
 
 class KickAfterLastBatch(keras.callbacks.Callback):
-    """Sets a weight to a huge value after the last batch of one epoch."""
+    """Sets the last weight, an output's bias, to a huge value after the last batch of one epoch."""
 
     def __init__(self, epoch, value=1e6):
         super().__init__()
@@ -164,7 +310,8 @@ class KickAfterLastBatch(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if self.epoch == self.kicked and batch == self.params["steps"] - 1:
-            mark(self.model, self.value)
+            bias = self.model.weights[-1]
+            bias.assign(np.full(bias.shape, self.value, "float32"))
 
 
 class RaisesInEpoch(keras.callbacks.Callback):
@@ -217,6 +364,11 @@ def drive(guard, model, logs):
             guard.on_epoch_end(epoch, dict(entry))
             markers.append(marker(model))
     return markers
+
+
+def guard_warnings(caught):
+    """The messages of kguard's own among the caught warnings."""
+    return [str(w.message) for w in caught if issubclass(w.category, pykguard.GuardWarning)]
 
 
 def reverts(guard):

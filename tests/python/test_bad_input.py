@@ -62,6 +62,7 @@ BAD_OPTIONS = [
     *bad(GUARDS, "mode", [None, 1, True], TypeError),
     *bad(GUARDS, "mode", ["", "minimum", "MIN"], ValueError),
     *bad(GUARDS, "restore_optimizer", NOT_A_FLAG, TypeError),
+    *bad(GUARDS, "restore_random_state", NOT_A_FLAG, TypeError),
     *bad(GUARDS, "start_from_epoch", [*NOT_AN_INTEGER, None], TypeError),
     *bad(GUARDS, "start_from_epoch", [-1], ValueError),
     *bad(GUARDS, "verbose", [*NOT_AN_INTEGER, None, "auto"], TypeError),

@@ -4,7 +4,6 @@ import helpers
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from pykguard import RevertOnLossIncrease
 
@@ -17,7 +16,7 @@ HOLD = {
 }
 
 
-class Own(keras.Model):
+class Own(helpers.StepsInPlace):
     def __init__(self, hold, optimizer):
         super().__init__()
         keras.utils.set_random_seed(1)
@@ -26,14 +25,13 @@ class Own(keras.Model):
         HOLD[hold](self, optimizer)
         self.compile()
 
-    def train_step(self, data):
+    def step(self, data):
         x, y = data
-        with tf.GradientTape() as tape:
-            loss = keras.ops.mean((self.network(x) - y) ** 2)
-        weights = self.network.trainable_weights
-        self.get().apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
-        self._loss_tracker.update_state(loss)
-        return {"loss": self._loss_tracker.result()}
+
+        def loss():
+            return keras.ops.mean((self.network(x) - y) ** 2)
+
+        return self.logs(self.descend(self.get(), self.network, loss))
 
 
 @pytest.mark.parametrize("hold", HOLD)

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from pykguard import RevertOnLossIncrease
+from pykguard import LossHistory, RevertOnLossIncrease
 
 X, Y = helpers.line()
 
@@ -37,6 +37,25 @@ def fit_poisoned(model, guard, *, poisoned, epochs):
     callbacks = [data, guard]
     history = model.fit(data.data, shuffle=False, epochs=epochs, verbose=0, callbacks=callbacks)
     return history.history["loss"]
+
+
+class Heals(keras.callbacks.Callback):
+    """Puts the first weights back before each batch."""
+
+    def on_train_begin(self, logs=None):
+        self.kept = self.model.get_weights()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.set_weights(self.kept)
+
+
+def test_the_poison_is_in_all_batches_of_its_epochs_and_in_no_other():
+    data, history = helpers.PoisonedData(X, Y, {0, 2, 3}), LossHistory()
+    callbacks = [data, Heals(), history]
+    helpers.dense_model().fit(data.data, shuffle=False, epochs=6, verbose=0, callbacks=callbacks)
+    poisoned = np.isnan(history.losses).reshape(6, 4)
+    assert poisoned.all(axis=1).tolist() == [True, False, True, True, False, False]
+    assert poisoned.any(axis=1).tolist() == [True, False, True, True, False, False]
 
 
 @each_optimizer
@@ -78,7 +97,7 @@ def sequential_without_input():
 def subclassed():
     keras.utils.set_random_seed(1)
     model = helpers.Subclassed()
-    model.compile("adam", "mse", metrics=["mae"])
+    model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"])
     return model
 
 
@@ -96,7 +115,8 @@ def test_a_poisoned_first_epoch_goes_back_to_the_very_initial_state(make):
 
 @pytest.mark.parametrize("make", [built, sequential_without_input, subclassed])
 def test_training_recovers_from_a_poisoned_first_epoch(make):
-    losses = fit_poisoned(make(), RevertOnLossIncrease(), poisoned={0}, epochs=4)
+    guard = RevertOnLossIncrease(tolerance=100)
+    losses = fit_poisoned(make(), guard, poisoned={0}, epochs=4)
     assert np.isfinite(losses[1:]).all() and losses[3] < losses[1]
 
 
@@ -131,7 +151,12 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("make", STEPS.values(), ids=STEPS.keys())
+MARKS = {"two steps an execution": helpers.needs_several_steps}
+
+
+@pytest.mark.parametrize(
+    "make", [pytest.param(make, id=name, marks=MARKS.get(name, ())) for name, make in STEPS.items()]
+)
 def test_a_rolled_back_epoch_leaves_no_trace(make):
     assert_rolled_back_as_if_it_had_not_been(make)
 
@@ -151,3 +176,10 @@ def test_averaged_weights_are_put_back_even_where_the_optimizer_is_not():
     model.fit(data.data, shuffle=False, epochs=3, verbose=0, callbacks=[data, guard])
     assert guard.n_reverts == 1
     assert np.isfinite(helpers.flat(model.weights)).all()
+
+
+def test_a_model_with_averaged_weights_can_be_guarded_in_a_second_fit():
+    model = helpers.dense_model(keras.optimizers.SGD(0.01, use_ema=True))
+    for _ in range(2):
+        losses = fit_poisoned(model, RevertOnLossIncrease(tolerance=100), poisoned={1}, epochs=3)
+        assert np.isfinite(losses).tolist() == [True, False, True]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,3 +35,13 @@ def write(states: dict[str, Any]) -> None:
         torch.set_rng_state(states["torch"])
         if "cuda" in states:
             torch.cuda.set_rng_state_all(states["cuda"])
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Whatever draws random numbers inside, the states afterwards are those of before."""
+    states = read()
+    try:
+        yield
+    finally:
+        write(states)

@@ -1,0 +1,240 @@
+"""What the guards cost: hook time, epoch time and peak memory, beside what people use today.
+
+Trains one model a size, an epoch at a time, in one process and in random order: without a guard, with
+each guard, with EarlyStopping(restore_best_weights=True) and with the copied recipe (`get_weights()`
+each epoch). Every epoch is made to look like an improvement, so that each of them keeps its state at
+each epoch. Between them a plain memcpy of as many bytes as the training state has is timed. The
+numbers are medians; the ratios are what is worth comparing.
+
+Usage: python benchmarks/overhead.py [--sizes 1e5,1e6,2.5e7] [--rounds 7] [--picture FILE]
+The backend is that of KERAS_BACKEND.
+"""
+
+import argparse
+import gc
+import os
+import random
+import statistics
+import time
+from collections import defaultdict
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import pykguard as kg
+
+EPOCHS = 4  # a run: the first one, in which things are set up, is left out
+STEPS = 8
+BATCH_SIZE = 32
+HOOKS = ("on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end")
+
+
+class CopiedRecipe(keras.callbacks.Callback):
+    """What people copy: the weights of the best epoch, on the host."""
+
+    def on_train_begin(self, logs=None):
+        self.best, self.weights = np.inf, None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs["loss"] < self.best:
+            self.best, self.weights = logs["loss"], self.model.get_weights()
+
+
+METHODS = {
+    "no guard": lambda: None,
+    "RevertOnLossIncrease": lambda: kg.RevertOnLossIncrease("loss"),
+    "RevertToBestOnIncrease": lambda: kg.RevertToBestOnIncrease("loss"),
+    "RestoreBest": lambda: kg.RestoreBest("loss"),
+    "EarlyStopping": lambda: keras.callbacks.EarlyStopping(
+        "loss", patience=EPOCHS, restore_best_weights=True
+    ),
+    "copied recipe": CopiedRecipe,
+}
+
+
+class Falling(keras.callbacks.Callback):
+    """Lets each epoch's loss be lower than the last one's."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["loss"] = -float(epoch)
+
+
+class EpochTimes(keras.callbacks.Callback):
+    """Seconds from one epoch's beginning to the next one's, all hooks included."""
+
+    def on_train_begin(self, logs=None):
+        self.marks = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.marks.append(time.perf_counter())
+
+    def seconds(self):
+        return [b - a for a, b in zip(self.marks, self.marks[1:], strict=False)][1:]
+
+
+class HookTimes:
+    """Seconds that a callback's hooks take in each epoch."""
+
+    def __init__(self, callback):
+        self.by_epoch = defaultdict(float)
+        self.epoch = 0
+        for hook in HOOKS:
+            method = getattr(callback, hook)
+            if not getattr(method, "_is_default", False):
+                setattr(callback, hook, self._timed(hook, method))
+
+    def _timed(self, hook, method):
+        def timed(index, logs=None):
+            if hook == "on_epoch_begin":
+                self.epoch = index
+            start = time.perf_counter()
+            method(index, logs)
+            self.by_epoch[self.epoch] += time.perf_counter() - start
+            if hook == "on_epoch_end":
+                self.epoch = index + 1
+
+        return timed
+
+    def seconds(self):
+        return [self.by_epoch[epoch] for epoch in range(1, EPOCHS)]
+
+
+def make_model(n_parameters):
+    """Three hidden layers of equal width, with about so many parameters."""
+    keras.utils.set_random_seed(1)
+    width = int(np.sqrt(n_parameters / 3))
+    hidden = [keras.layers.Dense(width, activation="relu") for _ in range(3)]
+    model = keras.Sequential([keras.Input((width,)), *hidden, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(1e-4), "mse")
+    rows = np.random.default_rng(0)
+    x = rows.normal(size=(STEPS * BATCH_SIZE, width)).astype("float32")
+    return model, x, x[:, :1].copy()
+
+
+def peak_bytes(reset=False):
+    """The process' peak memory since the last reset."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def measure(n_parameters, rounds):
+    """Medians for one size: seconds a hook and an epoch, bytes at the peak, by method."""
+    model, x, y = make_model(n_parameters)
+    fit = {"batch_size": BATCH_SIZE, "shuffle": False, "verbose": 0}
+    model.fit(x, y, epochs=2, **fit)
+    n_bytes = sum(v.numpy().nbytes for v in model.variables + model.optimizer.variables)
+    source = np.random.default_rng(1).integers(0, 255, n_bytes, dtype="uint8")
+    target = source.copy()
+    hooks, epochs, copies, peaks = defaultdict(list), defaultdict(list), [], defaultdict(list)
+    for _ in range(rounds):
+        for name in random.sample(list(METHODS), len(METHODS)):
+            guard, times, hook_times = METHODS[name](), EpochTimes(), None
+            if guard is not None:
+                hook_times = HookTimes(guard)
+            gc.collect()
+            before = peak_bytes(reset=True)
+            guards = [guard] if guard is not None else []
+            model.fit(x, y, epochs=EPOCHS, callbacks=[times, Falling(), *guards], **fit)
+            peaks[name].append(peak_bytes() - before)
+            epochs[name].extend(times.seconds())
+            if hook_times is not None:
+                hooks[name].extend(hook_times.seconds())
+            for _ in range(3):
+                start = time.perf_counter()
+                np.copyto(target, source)
+                copies.append(time.perf_counter() - start)
+    return {
+        "parameters": model.count_params(),
+        "bytes": n_bytes,
+        "memcpy": statistics.median(copies),
+        "hook": {name: statistics.median(values) for name, values in hooks.items()},
+        "epoch": {name: statistics.median(values) for name, values in epochs.items()},
+        "peak": {name: statistics.median(values) for name, values in peaks.items()},
+    }
+
+
+def rows_of(result):
+    """One row a method: name, ms a hook, hook/memcpy, ms an epoch, epoch ratio, extra states."""
+    for name in METHODS:
+        hook = result["hook"].get(name, 0.0)
+        epoch = result["epoch"][name]
+        yield (
+            name,
+            1e3 * hook,
+            hook / result["memcpy"],
+            1e3 * epoch,
+            epoch / result["epoch"]["no guard"],
+            (result["peak"][name] - result["peak"]["no guard"]) / result["bytes"],
+        )
+
+
+def print_table(results):
+    backend = keras.backend.backend()
+    print(f"Keras {keras.__version__} on {backend}, {os.cpu_count()} cores; medians")
+    print("| parameters | with | hook (ms) | hook / memcpy | epoch (ms) | / no guard | memory |")
+    print("|---|---|---|---|---|---|---|")
+    for result in results:
+        size = f"{result['parameters']:.2g}"
+        for name, hook, ratio, epoch, relative, states in rows_of(result):
+            print(
+                f"| {size} | {name} | {hook:.2f} | {ratio:.2f} | {epoch:.1f} | {relative:.3f} "
+                f"| {states:+.2f} |"
+            )
+        copy = f"{1e3 * result['memcpy']:.2f}"
+        print(f"| {size} | memcpy of {result['bytes'] / 1e6:.1f} MB | {copy} | 1.00 | | | |")
+
+
+def draw(results, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = [name for name in METHODS if name != "no guard"]
+    colours = ["#0b6e4f", "#1f9e78", "#7fcdbb", "#d95f0e", "#a6611a"]
+    labels = [f"{result['parameters']:.2g}".replace("e+0", "e") for result in results]
+    places = np.arange(len(results))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 4), constrained_layout=True)
+    for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        found = [next(r for r in rows_of(result) if r[0] == name) for result in results]
+        at = places + (i - 2) * 0.16
+        left.bar(at, [row[2] for row in found], 0.15, color=colour, label=name)
+        middle.bar(at, [100 * (row[4] - 1) for row in found], 0.15, color=colour)
+        right.bar(at, [row[5] for row in found], 0.15, color=colour)
+    left.set_yscale("log")
+    left.axhline(1, color="grey", linewidth=0.8)
+    left.set_title("Hook: time of a memcpy of the state")
+    middle.axhline(0, color="grey", linewidth=0.8)
+    middle.set_title("Epoch: % more than without")
+    right.axhline(0, color="grey", linewidth=0.8)
+    right.set_title("Peak memory: training states more")
+    for axes in (left, middle, right):
+        axes.set_xticks(places, labels)
+        axes.set_xlabel("parameters (Adam)")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9
+    )
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="1e5,1e6,2.5e7")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--picture")
+    arguments = parser.parse_args()
+    random.seed(0)
+    results = [measure(float(size), arguments.rounds) for size in arguments.sizes.split(",")]
+    print_table(results)
+    if arguments.picture:
+        draw(results, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()
