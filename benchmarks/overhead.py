@@ -1,10 +1,10 @@
 """What the guards cost: hook time, epoch time and peak memory, beside what people use today.
 
-Trains one model a size, an epoch at a time, in one process and in random order: without a guard, with
-each guard, with EarlyStopping(restore_best_weights=True) and with the copied recipe (`get_weights()`
-each epoch). Every epoch is made to look like an improvement, so that each of them keeps its state at
-each epoch. Between them a plain memcpy of as many bytes as the training state has is timed. The
-numbers are medians; the ratios are what is worth comparing.
+Trains one model a size, in one process and in random order: without a guard, with each guard, with
+EarlyStopping(restore_best_weights=True) and with the copied recipe (`get_weights()` each epoch).
+Every epoch is made to look like an improvement, so that each of them keeps its state at each epoch.
+Between them a plain memcpy of as many bytes as the training state has is timed. The numbers are
+medians; the ratios are what is worth comparing.
 
 Usage: python benchmarks/overhead.py [--sizes 1e5,1e6,2.5e7] [--rounds 7] [--picture FILE]
 The backend is that of KERAS_BACKEND.

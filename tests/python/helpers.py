@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import poison
 import pytest
 
 import pykguard
@@ -50,36 +51,12 @@ def ones(rows=4):
     return np.ones((rows, 1), "float32"), np.ones((rows, 1), "float32")
 
 
-class Batches(keras.utils.PyDataset):
-    """Rows in a fixed order, whose inputs are NaN while `poisoned` is set."""
-
-    def __init__(self, x, y, batch_size):
-        super().__init__()
-        self.x, self.y, self.batch_size = x, y, batch_size
-        self.poisoned = False
-
-    def __len__(self):
-        return math.ceil(len(self.x) / self.batch_size)
-
-    def __getitem__(self, index):
-        rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        x, y = self.x[rows].copy(), self.y[rows].copy()  # tf.data may compute in place
-        return np.full_like(x, NAN) if self.poisoned else x, y
-
-
-class PoisonedData(keras.callbacks.Callback):
-    """`data`, in a fixed order, whose inputs are NaN in the given epochs.
-
-    Keras begins to read an epoch's batches, ahead of the steps too, after `on_epoch_begin`.
-    """
+class PoisonedData(poison.Poison):
+    """`data`, in a fixed order, whose inputs are NaN in the given epochs."""
 
     def __init__(self, x, y, epochs, batch_size=8):
-        super().__init__()
-        self.epochs = epochs
-        self.data = Batches(x, y, batch_size)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.data.poisoned = epoch in self.epochs
+        self.data = poison.Batches(x, y, poison.nan_inputs, batch_size)
+        super().__init__(self.data, epochs)
 
 
 # ---------------------------------------------------------------- models

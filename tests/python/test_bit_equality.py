@@ -13,7 +13,6 @@ import pytest
 from pykguard import RestoreBest, RevertOnLossIncrease, RevertToBestOnIncrease
 
 X, Y = helpers.line()
-BACKEND = keras.backend.backend()
 
 OPTIMIZERS = {
     "SGD with momentum": lambda **o: keras.optimizers.SGD(0.01, momentum=0.9, **o),
@@ -156,7 +155,9 @@ WAYS = {
     "four steps an execution": {"steps_per_execution": 4},
     "four compiled steps an execution": {"steps_per_execution": 4, "jit_compile": True},
 }
-if BACKEND == "torch":  # Keras allows one step an execution there, and compiling takes a C compiler
+if (
+    helpers.BACKEND == "torch"
+):  # Keras allows one step an execution there, and compiling takes a C compiler
     WAYS = {way: options for way, options in WAYS.items() if set(options.values()) == {False}}
 
 

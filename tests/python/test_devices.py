@@ -8,11 +8,9 @@ import sys
 from contextlib import ExitStack
 
 import helpers
-import keras
 import pytest
 
 SCRIPTS = helpers.ROOT / "tests" / "python" / "devices"
-BACKEND = keras.backend.backend()
 
 
 def run(script, *arguments):
@@ -50,7 +48,7 @@ def free_ports(n):
         return [each.getsockname()[1] for each in sockets]
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="MirroredStrategy is TensorFlow's")
+@helpers.only_on("tensorflow", "MirroredStrategy is TensorFlow's")
 def test_mirrored_strategy():
     small, big, broken, history, storage = run("mirrored.py", [])
     for result in (small, big):
@@ -63,7 +61,7 @@ def test_mirrored_strategy():
     assert "got CentralStorageStrategy" in storage["refused"]
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf_keras is TensorFlow's")
+@helpers.only_on("tensorflow", "tf_keras is TensorFlow's")
 def test_several_workers_with_tf_keras():
     pytest.importorskip("tf_keras")
     found = {}
@@ -78,7 +76,7 @@ def test_several_workers_with_tf_keras():
     assert one["statistics"] != other["statistics"]
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="keras.distribution is for JAX")
+@helpers.only_on("jax", "keras.distribution is for JAX")
 def test_distributions_on_jax():
     data_parallel, model_parallel = run("jax_distribution.py", [])
     for result in (data_parallel, model_parallel):
@@ -91,7 +89,7 @@ def test_distributions_on_jax():
     assert len(set(model_parallel["plain"])) > 1
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="DistributedDataParallel is PyTorch's")
+@helpers.only_on("torch", "DistributedDataParallel is PyTorch's")
 def test_distributed_data_parallel():
     [port] = free_ports(1)
     results = run("torch_ddp.py", [0, port], [1, port])

@@ -1,5 +1,6 @@
 """Keras on PyTorch with DistributedDataParallel over gloo; usage: torch_ddp.py RANK PORT."""
 
+import gc
 import os
 import sys
 
@@ -134,4 +135,10 @@ common.report(
     events=[event.epoch for event in no_guard.events + guard.events],
     best=[guard.best],
 )
+# Gloo aborts a process that ends while another one still talks to it.
+del plain, rescued, no_guard, guard, keep, broken
+gc.collect()
+torch.distributed.barrier()
 torch.distributed.destroy_process_group()
+sys.stdout.flush()
+os._exit(0)  # nor do its threads always survive the end of the interpreter

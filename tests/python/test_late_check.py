@@ -1,0 +1,179 @@
+"""On TensorFlow large variables are checked beside the first step of the next epoch.
+
+What is broken is then taken back before the second step, or where there is none, at the end.
+"""
+
+import math
+
+import helpers
+import keras
+import numpy as np
+import pytest
+
+from pykguard import LossHistory, RestoreBest, RevertOnLossIncrease
+
+if helpers.BACKEND != "tensorflow":
+    pytest.skip("elsewhere all variables are checked at once", allow_module_level=True)
+
+from pykguard.snapshots import _tensorflow
+
+X, Y = helpers.line(32)
+
+
+@pytest.fixture(autouse=True)
+def all_variables_are_large(monkeypatch):
+    monkeypatch.setattr(_tensorflow, "AT_ONCE_BYTES", 0)
+
+
+class Breaks(keras.callbacks.Callback):
+    """Makes one number of the first kernel NaN at the end of an epoch, behind a finite loss."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.bad_epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.bad_epoch:
+            kernel = self.model.weights[0]
+            kernel.assign(np.where(np.arange(4) == 2, math.nan, helpers.array(kernel)))
+
+
+class States(keras.callbacks.Callback):
+    """The training state before each step, behind a guard; and at each epoch's end."""
+
+    def on_train_begin(self, logs=None):
+        self.before_steps, self.at_ends, self.logged = {}, [], []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.before_steps[self.epoch, batch] = helpers.training_state(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.at_ends.append(helpers.training_state(self.model))
+        self.logged.append(logs["loss"])
+
+
+def fit(guards, *, broken, epochs=4, batch_size=8, optimizer="adam"):
+    model = helpers.dense_model(optimizer)
+    states = States()
+    model.fit(
+        X,
+        Y,
+        epochs=epochs,
+        batch_size=batch_size,
+        shuffle=False,
+        verbose=0,
+        callbacks=[Breaks(broken), *guards, states],
+    )
+    return model, states
+
+
+def finite(state):
+    return bool(np.isfinite(state).all())
+
+
+def test_a_broken_state_is_taken_back_before_the_second_step():
+    guard = RevertOnLossIncrease(tolerance=100, lr_factor=0.5)
+    model, states = fit([guard], broken=1)
+    [event] = guard.events
+    assert (event.epoch, event.action, event.restored_from) == (1, "revert", 0)
+    assert "hides non-finite values in" in event.reason and "kernel" in event.reason
+    assert event.learning_rate == pytest.approx(0.0005)
+    assert not finite(states.at_ends[1]) and not finite(states.before_steps[2, 0])
+    assert np.array_equal(states.before_steps[2, 1], states.at_ends[0])
+    assert math.isfinite(states.logged[2])  # the undone step's loss is not in it
+    assert finite(helpers.training_state(model))
+    assert guard.best_epoch == 3
+
+
+def test_the_small_variables_are_checked_at_the_end_of_the_epoch(monkeypatch):
+    monkeypatch.setattr(_tensorflow, "AT_ONCE_BYTES", 2**20)
+    guard = RevertOnLossIncrease(tolerance=100)
+    _, states = fit([guard], broken=1)
+    assert [event.epoch for event in guard.events] == [1]
+    assert np.array_equal(states.at_ends[1], states.at_ends[0])
+
+
+def test_the_first_epoch_goes_back_to_the_initial_state():
+    untrained = helpers.flat(helpers.dense_model("adam").weights)
+    guard = RevertOnLossIncrease()
+    model, states = fit([guard], broken=0, epochs=2)
+    assert [event.restored_from for event in guard.events] == [-1]
+    n = len(untrained)
+    assert np.array_equal(states.before_steps[1, 1][:n], untrained)
+    assert finite(helpers.training_state(model))
+
+
+def test_epochs_of_one_step_are_taken_back_at_their_end():
+    guard = RevertOnLossIncrease(tolerance=100)
+    model, states = fit([guard], broken=1, batch_size=32)
+    assert [event.epoch for event in guard.events] == [1]
+    assert not finite(states.before_steps[2, 0])
+    assert np.array_equal(states.at_ends[2], states.at_ends[0])
+    assert finite(helpers.training_state(model)) and guard.best_epoch == 3
+
+
+def test_the_last_epoch_is_taken_back_when_training_ends():
+    guard = RevertOnLossIncrease(tolerance=100)
+    model, states = fit([guard], broken=3)
+    assert [event.epoch for event in guard.events] == [3]
+    assert np.array_equal(helpers.training_state(model), states.at_ends[2])
+
+
+def test_moving_averages_end_as_the_weights_all_the_same():
+    optimizer = keras.optimizers.Adam(use_ema=True)
+    guard = RevertOnLossIncrease(tolerance=100)
+    model, _ = fit([guard], broken=3, optimizer=optimizer)
+    averages = helpers.flat(model.optimizer._model_variables_moving_average)
+    assert guard.n_reverts == 1
+    assert np.array_equal(helpers.flat(model.weights), averages) and finite(averages)
+
+
+def test_training_stops_with_the_good_state_in_place():
+    guard = RevertOnLossIncrease(tolerance=100, max_reverts=1)
+    model, states = fit([guard], broken=1)
+    assert [event.action for event in guard.events] == ["revert", "stop"]
+    assert len(states.at_ends) == 3
+    assert np.array_equal(helpers.training_state(model), states.at_ends[0])
+
+
+def test_the_best_is_the_one_before_the_broken_one():
+    keep = RestoreBest("loss")
+    model, states = fit([helpers.Scripted(loss=[3.0, 2.0, 2.5, 2.6]), keep], broken=1)
+    assert (keep.best_epoch, keep.best) == (0, 3.0)
+    n = len(helpers.flat(model.weights))
+    assert np.array_equal(helpers.flat(model.weights), states.at_ends[0][:n])
+
+
+def test_two_guards_take_a_broken_epoch_back_once():
+    first, second = (RevertOnLossIncrease(tolerance=100) for _ in "ab")
+    model, states = fit([first, second], broken=1)
+    assert [event.epoch for event in first.events] == [1] and second.events == []
+    assert np.array_equal(states.before_steps[2, 1], states.at_ends[0])
+    assert first.best_epoch == second.best_epoch == 3
+    assert finite(helpers.training_state(model))
+
+
+def test_a_saved_state_waits_for_the_check():
+    guard = RevertOnLossIncrease(tolerance=100)
+    saved = []
+
+    class Saves(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            saved.append(guard.state_dict())
+
+    fit([guard, Saves()], broken=1, epochs=2)
+    assert all(np.isfinite(array).all() for array in saved[1]["kept"])
+    assert [event["epoch"] for event in saved[1]["events"]] == [1]
+
+
+@pytest.mark.filterwarnings("ignore:LossHistory. a batch's own loss could not be seen")
+def test_a_history_says_that_the_undone_step_is_not_in_the_mean():
+    guard, history = RevertOnLossIncrease(tolerance=100), LossHistory()
+    fit([guard, history], broken=1)
+    rows = history.batches
+    undone = (rows["epoch"] == 2) & (rows["batch"] == 0)
+    assert np.isnan(rows["loss"][undone]).all()
+    assert np.isfinite(rows["loss"][~undone]).all()
