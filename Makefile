@@ -1,6 +1,8 @@
-# make demo   trains four ways on the diamonds and writes examples/rescue.png
-# make test   runs every check
-# Both install what a fresh Debian or Ubuntu lacks; see tools/setup.sh.
+# make demo            trains four ways on the diamonds and writes examples/rescue.png
+# make test            runs every check
+# make test-backends   runs the Python suite on JAX, on PyTorch and with the oldest supported Keras
+# make benchmark       measures what the guards cost and writes benchmarks/overhead.png
+# They install what a fresh Debian or Ubuntu lacks; see tools/setup.sh.
 
 PYTHON = $(CURDIR)/.venv/bin/python
 RLIB = $(CURDIR)/build/library
@@ -12,13 +14,23 @@ export TF_CPP_MIN_LOG_LEVEL = 3
 export PYTHONDONTWRITEBYTECODE = 1
 export KGUARD_TEST_KERAS = required
 
-.PHONY: demo test install document format lint types pytest rcheck package clean setup-demo setup-test
+.PHONY: demo test test-backends benchmark install document format lint types pytest rcheck package \
+	clean setup-demo setup-test
 
 demo: setup-demo install
 	@R_LIBS=$(RLIB):$$R_LIBS Rscript examples/rescue.R
 
 test: setup-test lint types pytest package rcheck
 	@echo "all checks passed"
+
+test-backends: setup-test
+	tools/backends.sh torch
+	tools/backends.sh jax
+	tools/backends.sh oldest
+	@echo "all backends passed"
+
+benchmark: setup-test
+	$(PYTHON) benchmarks/overhead.py --picture benchmarks/overhead.png
 
 setup-demo:
 	@tools/setup.sh demo
@@ -61,4 +73,4 @@ rcheck:
 	Rscript tools/check.R
 
 clean:
-	rm -rf build .venv *.egg-info
+	rm -rf build .venv .venv-* *.egg-info

@@ -25,8 +25,8 @@
 #' }
 #' @export
 callback_restore_best <- function(monitor = "val_loss", mode = "auto", min_delta = 0,
-                                  restore_optimizer = FALSE, start_from_epoch = 0, probe = NULL,
-                                  verbose = 0) {
+                                  restore_optimizer = FALSE, restore_random_state = FALSE,
+                                  start_from_epoch = 0, probe = NULL, verbose = 0) {
   do.call(RestoreBest$new, as.list(environment()))
 }
 
@@ -37,8 +37,8 @@ RestoreBest <- R6Class("RestoreBest",
   inherit = Guard,
   public = list(
     initialize = function(monitor = "val_loss", mode = "auto", min_delta = 0,
-                          restore_optimizer = FALSE, start_from_epoch = 0, probe = NULL,
-                          verbose = 0) {
+                          restore_optimizer = FALSE, restore_random_state = FALSE,
+                          start_from_epoch = 0, probe = NULL, verbose = 0) {
       super$initialize("RestoreBest", as.list(environment()))
     },
     restore = function() {

@@ -13,8 +13,15 @@
 #' @section What is restored:
 #' The model's variables (weights, BatchNorm statistics, seed generators) and, with
 #' `restore_optimizer`, the optimizer's (moments, iterations, loss scale) except the learning rate.
-#' Not restored are the global random state of Python, NumPy and the backend, and the order of the
-#' data.
+#' Not restored is the order of the data, nor, unless `restore_random_state`, the global random state
+#' of Python, NumPy and PyTorch; R's own is left alone.
+#'
+#' One copy of that state is kept, on the device. TensorFlow shares its memory with the model until
+#' the next step. There the smaller variables, up to 8 MiB, are checked at the epoch's end, and the
+#' larger ones beside the next epoch's first step; if one of those is not finite, the epoch is taken
+#' back before the second step, or where there is none, at the end.
+#'
+#' Where several devices train one model, all take the same decision and put back what each held.
 #'
 #' @section Beside other callbacks:
 #' Put the guards first in the list. Those behind them then see the model as the guards leave it,
@@ -52,6 +59,8 @@
 #' @param patience Number of worse epochs in a row that are let pass before one is taken back. An
 #'   accepted or a reverted epoch starts the count anew.
 #' @param restore_optimizer Whether the optimizer's state is put back too.
+#' @param restore_random_state Whether the global random state of Python, NumPy and PyTorch is put
+#'   back too, which dropout without a seed draws from on PyTorch, and the order of the data may.
 #' @param lr_factor After a revert the learning rate is multiplied by this, above 0 and at most 1; a
 #'   schedule is scaled from then on.
 #' @param min_lr The learning rate is not cut below this.
@@ -86,8 +95,8 @@
 #' @export
 callback_revert_on_loss_increase <- function(
     monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0, reference = "best",
-    patience = 0, restore_optimizer = TRUE, lr_factor = 1, min_lr = 0, max_reverts = NULL,
-    start_from_epoch = 0, probe = NULL, verbose = 0) {
+    patience = 0, restore_optimizer = TRUE, restore_random_state = FALSE, lr_factor = 1,
+    min_lr = 0, max_reverts = NULL, start_from_epoch = 0, probe = NULL, verbose = 0) {
   do.call(RevertOnLossIncrease$new, as.list(environment()))
 }
 
@@ -99,8 +108,9 @@ RevertOnLossIncrease <- R6Class("RevertOnLossIncrease",
   public = list(
     initialize = function(monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0,
                           reference = "best", patience = 0, restore_optimizer = TRUE,
-                          lr_factor = 1, min_lr = 0, max_reverts = NULL, start_from_epoch = 0,
-                          probe = NULL, verbose = 0) {
+                          restore_random_state = FALSE, lr_factor = 1, min_lr = 0,
+                          max_reverts = NULL, start_from_epoch = 0, probe = NULL,
+                          verbose = 0) {
       super$initialize("RevertOnLossIncrease", as.list(environment()))
     }
   )

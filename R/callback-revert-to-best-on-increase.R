@@ -20,8 +20,8 @@
 #' @export
 callback_revert_to_best_on_increase <- function(
     monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0, reference = "best",
-    patience = 0, restore_optimizer = TRUE, lr_factor = 1, min_lr = 0, max_reverts = NULL,
-    start_from_epoch = 0, probe = NULL, verbose = 0) {
+    patience = 0, restore_optimizer = TRUE, restore_random_state = FALSE, lr_factor = 1,
+    min_lr = 0, max_reverts = NULL, start_from_epoch = 0, probe = NULL, verbose = 0) {
   do.call(RevertToBestOnIncrease$new, as.list(environment()))
 }
 
@@ -33,8 +33,9 @@ RevertToBestOnIncrease <- R6Class("RevertToBestOnIncrease",
   public = list(
     initialize = function(monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0,
                           reference = "best", patience = 0, restore_optimizer = TRUE,
-                          lr_factor = 1, min_lr = 0, max_reverts = NULL, start_from_epoch = 0,
-                          probe = NULL, verbose = 0) {
+                          restore_random_state = FALSE, lr_factor = 1, min_lr = 0,
+                          max_reverts = NULL, start_from_epoch = 0, probe = NULL,
+                          verbose = 0) {
       super$initialize("RevertToBestOnIncrease", as.list(environment()))
     }
   )

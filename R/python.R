@@ -8,7 +8,7 @@ the <- new.env(parent = emptyenv())
 declare_python_needs <- function() {
   if ("py_require" %in% getNamespaceExports("reticulate")) {
     py_require <- getExportedValue("reticulate", "py_require")
-    py_require(c("keras>=3.5", "tensorflow"))
+    py_require(c("keras>=3.7", "tensorflow"))
   }
 }
 
@@ -35,12 +35,18 @@ load_bridge <- function(path) {
       "Set the environment variable RETICULATE_PYTHON to a Python that has Keras 3."
     )
   }
-  for (module in c("keras", "tensorflow")) {
-    if (!reticulate::py_module_available(module)) stop_missing_module(module)
-  }
+  require_modules(Sys.getenv("KERAS_BACKEND"))
   bridge <- reticulate::import_from_path("pykguard.r_bridge", path = path)
   bridge$warn_through(warn_kguard)
   bridge
+}
+
+# Keras, and the backend that it was told to use or else one of those it may use.
+require_modules <- function(backend) {
+  backends <- if (nzchar(backend)) backend else c("tensorflow", "jax", "torch")
+  there <- vapply(c("keras", backends), reticulate::py_module_available, NA)
+  if (!there[[1]]) stop_missing_module("keras")
+  if (!any(there[-1])) stop_missing_module(backends[[1]])
 }
 
 # The guards' warnings, as conditions of class "kguard_warning".
@@ -56,6 +62,7 @@ stop_missing_module <- function(module) {
   stop_kguard(
     "kguard_python_error",
     "kguard needs the Python module ", sQuote(module, FALSE), ", which is not in ", python,
-    ". To install it, run\n  ", shQuote(python), " -m pip install keras tensorflow"
+    ". To install it, run\n  ", shQuote(python), " -m pip install keras ",
+    if (module == "keras") "tensorflow" else module
   )
 }

@@ -4,9 +4,10 @@ Trains one model a size, in one process and in random order: without a guard, wi
 EarlyStopping(restore_best_weights=True) and with the copied recipe (`get_weights()` each epoch).
 Every epoch is made to look like an improvement, so that each of them keeps its state at each epoch.
 Between them a plain memcpy of as many bytes as the training state has is timed. The numbers are
-medians; the ratios are what is worth comparing.
+medians; an epoch's ratio is the median over the rounds of the ratio to the same round's epoch without
+a guard. Peak memory is that of a process of its own for each of them.
 
-Usage: python benchmarks/overhead.py [--sizes 1e5,1e6,2.5e7] [--rounds 7] [--picture FILE]
+Usage: python benchmarks/overhead.py [--sizes 1e5,1e6,2.5e7] [--rounds 15] [--picture FILE]
 The backend is that of KERAS_BACKEND.
 """
 
@@ -15,6 +16,8 @@ import gc
 import os
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -26,8 +29,8 @@ import numpy as np
 
 import pykguard as kg
 
-EPOCHS = 4  # a run: the first one, in which things are set up, is left out
-STEPS = 8
+EPOCHS = 5  # a run: the first one, in which things are set up, is left out
+STEPS = 4
 BATCH_SIZE = 32
 HOOKS = ("on_epoch_begin", "on_train_batch_begin", "on_train_batch_end", "on_epoch_end")
 
@@ -114,34 +117,53 @@ def make_model(n_parameters):
     return model, x, x[:, :1].copy()
 
 
-def peak_bytes(reset=False):
-    """The process' peak memory since the last reset."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
+def peak_bytes():
+    """The process' peak memory."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def train(model, x, y, *callbacks):
+    model.fit(
+        x,
+        y,
+        epochs=EPOCHS,
+        batch_size=BATCH_SIZE,
+        shuffle=False,
+        verbose=0,
+        callbacks=[Falling(), *(callback for callback in callbacks if callback is not None)],
+    )
+
+
+def print_peak(n_parameters, name):
+    model, x, y = make_model(n_parameters)
+    train(model, x, y, METHODS[name]())
+    print(peak_bytes())
+
+
+def peak_of(n_parameters, name):
+    """The peak memory of a process that trains with this method."""
+    command = [sys.executable, __file__, "--sizes", str(n_parameters), "--peak", name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.splitlines()[-1])
 
 
 def measure(n_parameters, rounds):
     """Medians for one size: seconds a hook and an epoch, bytes at the peak, by method."""
     model, x, y = make_model(n_parameters)
-    fit = {"batch_size": BATCH_SIZE, "shuffle": False, "verbose": 0}
-    model.fit(x, y, epochs=2, **fit)
+    train(model, x, y)
     n_bytes = sum(v.numpy().nbytes for v in model.variables + model.optimizer.variables)
     source = np.random.default_rng(1).integers(0, 255, n_bytes, dtype="uint8")
     target = source.copy()
-    hooks, epochs, copies, peaks = defaultdict(list), defaultdict(list), [], defaultdict(list)
+    hooks, epochs, copies = defaultdict(list), defaultdict(list), []
     for _ in range(rounds):
         for name in random.sample(list(METHODS), len(METHODS)):
             guard, times, hook_times = METHODS[name](), EpochTimes(), None
             if guard is not None:
                 hook_times = HookTimes(guard)
             gc.collect()
-            before = peak_bytes(reset=True)
-            guards = [guard] if guard is not None else []
-            model.fit(x, y, epochs=EPOCHS, callbacks=[times, Falling(), *guards], **fit)
-            peaks[name].append(peak_bytes() - before)
-            epochs[name].extend(times.seconds())
+            train(model, x, y, times, guard)
+            epochs[name].append(statistics.median(times.seconds()))
             if hook_times is not None:
                 hooks[name].extend(hook_times.seconds())
             for _ in range(3):
@@ -154,7 +176,11 @@ def measure(n_parameters, rounds):
         "memcpy": statistics.median(copies),
         "hook": {name: statistics.median(values) for name, values in hooks.items()},
         "epoch": {name: statistics.median(values) for name, values in epochs.items()},
-        "peak": {name: statistics.median(values) for name, values in peaks.items()},
+        "ratio": {
+            name: statistics.median(np.divide(values, epochs["no guard"]))
+            for name, values in epochs.items()
+        },
+        "peak": {name: peak_of(n_parameters, name) for name in METHODS},
     }
 
 
@@ -168,7 +194,7 @@ def rows_of(result):
             1e3 * hook,
             hook / result["memcpy"],
             1e3 * epoch,
-            epoch / result["epoch"]["no guard"],
+            result["ratio"][name],
             (result["peak"][name] - result["peak"]["no guard"]) / result["bytes"],
         )
 
@@ -226,11 +252,16 @@ def draw(results, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="1e5,1e6,2.5e7")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--picture")
+    parser.add_argument("--peak", choices=METHODS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    sizes = [float(size) for size in arguments.sizes.split(",")]
+    if arguments.peak:
+        print_peak(sizes[0], arguments.peak)
+        return
     random.seed(0)
-    results = [measure(float(size), arguments.rounds) for size in arguments.sizes.split(",")]
+    results = [measure(size, arguments.rounds) for size in sizes]
     print_table(results)
     if arguments.picture:
         draw(results, arguments.picture)

@@ -94,6 +94,21 @@ fi
 version=$(printf '%s' "$pins|$(cat pyproject.toml)" | cksum | tr ' ' '-')
 if [ ! -e ".venv/.$1-$version" ] && [ ! -e ".venv/.test-$version" ]; then
     say "installing Python packages into .venv ($extras)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extras]" $pins
+    pip_install=".venv/bin/python -m pip install --quiet --disable-pip-version-check"
+    $pip_install -e ".[$extras]" $pins
+    if [ "$1" = test ]; then
+        # By itself tf_keras would bring the TensorFlow that is not for the CPU alone.
+        tensorflow=$(.venv/bin/python - <<'PY'
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+folder = Path(find_spec("tensorflow").origin).parents[1]
+names = {path.name.split("-")[0] for path in folder.glob("tensorflow*.dist-info")}
+print(version(next(n for n in sorted(names) if n in ("tensorflow", "tensorflow_cpu"))))
+PY
+        )
+        $pip_install --no-deps "tf_keras~=${tensorflow%.*}.0"
+    fi
     : > ".venv/.$1-$version"
 fi

@@ -148,8 +148,14 @@ class Snapshots(ABC):
         """
         return Look(self.non_finite(), None)
 
-    def check_rest(self, snapshot: Snapshot) -> Callable[[], list[str]] | None:
+    def check_rest(
+        self, snapshot: Snapshot, if_good: Callable[[], None]
+    ) -> Callable[[], list[str]] | None:
         """Begin to check what `look()` has left, in a snapshot that was taken at the same time.
+
+        Args:
+            snapshot: What `look()` took.
+            if_good: Called as soon as it is known to be good, maybe on another thread.
 
         Returns:
             None if it left nothing; or a function that waits for the result, and returns the names

@@ -42,9 +42,10 @@ class Keeper:
         if seen is None:
             self.keep()
             return
-        self._check = self.snapshots.check_rest(seen)
-        self._before = self.snapshot if self._check is not None else None
-        self.snapshot = seen
+        self._before, self.snapshot = self.snapshot, seen
+        self._check = self.snapshots.check_rest(seen, if_good=self._drop_before)
+        if self._check is None:
+            self._drop_before()
 
     def keep(self) -> None:
         """Keep the state as it is now, unchecked."""
@@ -63,11 +64,14 @@ class Keeper:
             one to go back to again.
         """
         check, self._check = self._check, None
-        before, self._before = self._before, None
         broken = check() if check is not None else []
         if broken:
-            self.snapshot = before
+            self.snapshot = self._before
+        self._drop_before()
         return broken
+
+    def _drop_before(self) -> None:
+        self._before = None
 
     def put_back(self) -> None:
         """Put the kept state into the model.

@@ -49,14 +49,24 @@ class TensorFlowSnapshots(Snapshots):
         broken = _confirmed(checked, finite.numpy(), lambda hs: [by_handle[id(h)] for h in hs])
         return Look(self._agreed(_each_name(broken)), self._snapshot(parts, tensors))
 
-    def check_rest(self, snapshot: Snapshot) -> Callable[[], list[str]] | None:
+    def check_rest(
+        self, snapshot: Snapshot, if_good: Callable[[], None]
+    ) -> Callable[[], list[str]] | None:
         """Check the larger variables on a thread beside the training; see the base class."""
         _, large = self._split(self._judged(snapshot.parts))
         if not large:
             return None
         copies = {id(p.handle): c for p, c in zip(snapshot.parts, snapshot.copies, strict=True)}
-        check = self._thread.submit(self._broken, large, [copies[id(p.handle)] for p in large])
-        return lambda: self._agreed(_each_name(check.result()))
+        tensors = [copies[id(part.handle)] for part in large]
+
+        def check() -> list[str]:
+            broken = _each_name(self._broken(large, tensors))
+            if not broken and not self._has_other_workers():
+                if_good()
+            return broken
+
+        checked = self._thread.submit(check)
+        return lambda: self._agreed(checked.result())
 
     def _split(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
         is_small = _kept(self._sizes, [part.handle for part in parts], _are_small).made
@@ -98,13 +108,16 @@ class TensorFlowSnapshots(Snapshots):
         return _confirmed([p for p, _ in pairs], finite, lambda hs: [by_handle[id(h)] for h in hs])
 
     def _agreed(self, broken: list[str]) -> list[str]:
-        strategy = self._model.distribute_strategy
-        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        if not self._has_other_workers():
             return broken
         if self._counter is None:
-            self._counter = _compile_sum_of_workers(strategy)
+            self._counter = _compile_sum_of_workers(self._model.distribute_strategy)
         everywhere = self._counter(tf.constant(float(len(broken))))
         return broken or (["a variable of another worker"] if float(everywhere) else [])
+
+    def _has_other_workers(self) -> bool:
+        strategy = self._model.distribute_strategy
+        return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
         with tf.device(part.handle.device):

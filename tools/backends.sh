@@ -1,0 +1,41 @@
+#!/bin/sh
+# Runs the Python suite in an environment of its own: on JAX, on PyTorch, or with the oldest Keras
+# that is supported. `tools/setup.sh test` comes first. Arguments after NAME go to pytest.
+# Usage: tools/backends.sh jax|torch|oldest [ARGUMENT...]
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf 'backends: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+name="${1:-}"
+backend="$name"
+case "$name" in
+    jax) wanted=".[jax,plot,test]" ;;
+    torch) wanted=".[plot,test] torch==2.13.0" ;;
+    oldest)
+        backend="tensorflow"
+        keras=$(sed -n 's/.*"keras>=\([0-9.]*\)".*/\1/p' pyproject.toml)
+        tensorflow=$(sed -n 's/.*"tensorflow>=\([0-9.]*\);.*/\1/p' pyproject.toml)
+        wanted=".[tensorflow,plot,test] keras==$keras.0 tensorflow-cpu==$tensorflow.* numpy<2"
+        .venv/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' ||
+            die "TensorFlow $tensorflow needs Python 3.12 or older; remove .venv and set PYTHON to one"
+        ;;
+    *) die "usage: tools/backends.sh jax|torch|oldest [ARGUMENT...]" ;;
+esac
+shift
+
+# What was installed is noted, so that a second run does not ask pip.
+environment=".venv-$name"
+note="$environment/.$(printf '%s' "$wanted|$(cat pyproject.toml)" | cksum | tr ' ' '-')"
+if [ ! -e "$note" ]; then
+    say "installing $wanted into $environment"
+    [ -x "$environment/bin/python" ] || .venv/bin/python -m venv "$environment"
+    # shellcheck disable=SC2086
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check $wanted
+    "$environment/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes pykguard
+    : > "$note"
+fi
+
+say "pytest in $environment"
+exec env KERAS_BACKEND="$backend" PYTHONPATH="$PWD" "$environment/bin/python" -m pytest "$@"
