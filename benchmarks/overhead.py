@@ -4,7 +4,7 @@ Trains one model a size, in one process and in random order: without a guard, wi
 EarlyStopping(restore_best_weights=True) and with the copied recipe (`get_weights()` each epoch).
 Every epoch is made to look like an improvement, so that each of them keeps its state at each epoch.
 Between them a plain memcpy of as many bytes as the training state has is timed. The numbers are
-medians; an epoch's ratio is the median over the rounds of the ratio to the same round's epoch without
+medians; an epoch's ratio is the median of the ratios to the same round's epoch without
 a guard. Peak memory is that of a process of its own for each of them.
 
 Usage: python benchmarks/overhead.py [--sizes 1e5,1e6,2.5e7] [--rounds 15] [--picture FILE]

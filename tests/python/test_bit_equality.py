@@ -219,3 +219,19 @@ def test_the_best_weights_are_those_that_were_measured_and_not_their_averages():
     poison.fit(model, X, Y, spoil=poison.huge_targets, bad={2}, epochs=3, callbacks=[seen, keep])
     assert keep.best_epoch == 1
     assert np.array_equal(helpers.flat(model.weights), seen.weights[1])
+
+
+def without_a_seed():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(8), keras.layers.Dropout(0.3)])
+
+
+@helpers.only_on("torch", "elsewhere Dropout without a seed draws from a variable of the model")
+@pytest.mark.parametrize("restored", [True, False])
+def test_dropout_without_a_seed_needs_the_random_state(restored):
+    plain = compiled(without_a_seed, OPTIMIZERS["Adam"])
+    poison.fit(plain, X, Y, spoil=poison.nan_inputs, bad=set(), epochs=3)
+    rescued = compiled(without_a_seed, OPTIMIZERS["Adam"])
+    guard = RevertOnLossIncrease(tolerance=1000, restore_random_state=restored)
+    poison.fit(rescued, X, Y, spoil=poison.nan_inputs, bad={2}, epochs=4, callbacks=[guard])
+    assert guard.n_reverts == 1
+    assert (differing(state(plain), state(rescued)) == []) is restored

@@ -38,6 +38,7 @@ bad <- list(
   list(quote(revert(patience = 1e10)), "patience", "got 1e+10"),
   list(quote(revert(restore_optimizer = 1)), "restore_optimizer", "TRUE or FALSE, got 1"),
   list(quote(revert(restore_optimizer = NA)), "restore_optimizer", "TRUE or FALSE, got NA"),
+  list(quote(revert(restore_random_state = 1)), "restore_random_state", "TRUE or FALSE, got 1"),
   list(quote(revert(lr_factor = 0)), "lr_factor", "got 0"),
   list(quote(revert(lr_factor = 2)), "lr_factor", "got 2"),
   list(quote(revert(lr_factor = NaN)), "lr_factor", "got NaN"),
