@@ -40,6 +40,7 @@ class Guard(Callback):
     """
 
     _state: Any  # the rule's
+    _supports_tf_logs = True  # tf_keras need not fetch each batch's logs for it
 
     def __init__(
         self,
@@ -100,7 +101,9 @@ class Guard(Callback):
         """All that the guard has learnt: events, best value, and the kept state as arrays.
 
         Returns:
-            A dictionary of numbers, strings, lists and NumPy arrays, for `load_state_dict()`.
+            A dictionary of numbers, strings, lists and NumPy arrays, for `load_state_dict()`. The
+            global random state is not in it. Where several workers of tf_keras train, each of them
+            has to call this.
         """
         if self._keeper is not None:
             self._settle()
@@ -134,8 +137,10 @@ class Guard(Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start afresh, or from a loaded state, and keep the initial state."""
         loaded, self._loaded = self._loaded, None
-        if loaded is None:
-            self._begin_run()
+        events, state = self._events, self._state
+        self._begin_run()
+        if loaded is not None:
+            self._events, self._state = events, state
         snapshots = snapshots_for(
             self.model, optimizer=self.restore_optimizer, random=self.restore_random_state
         )
@@ -187,9 +192,14 @@ class Guard(Callback):
             self._settle()
         self._first_step_taken = True
 
-    def _keep_seen(self) -> None:
-        self._in_use().keep_seen()
+    def _keep_seen(self, *, checked: bool) -> None:
+        self._in_use().keep_seen(checked=checked)
         self._first_step_taken = False
+
+    def _is_last(self, epoch: int) -> bool:
+        """Whether no step will follow, so that there is nothing to check beside."""
+        epochs = (self.params or {}).get("epochs")
+        return bool(self.model.stop_training) or (epochs is not None and epoch + 1 >= epochs)
 
     def _settle(self) -> bool:
         """Wait for the check of the kept state, if one is under way.
@@ -209,7 +219,7 @@ class Guard(Callback):
     # ---------------------------------------------------------------- judging an epoch
     def _measure(self, logs: dict[str, Any] | None) -> float | None:
         """The value to judge at this epoch's end; None where it was not measured."""
-        self._last_logs = dict(logs or {})
+        self._last_logs = {name: _plain(value) for name, value in (logs or {}).items()}
         if self.probe is not None:
             value: float | None = self.probe.loss(self.model)
         else:
@@ -277,3 +287,8 @@ class Guard(Callback):
     def _to_rule_state(self, values: dict[str, Any]) -> Any:
         """The rule's state with these values."""
         raise NotImplementedError
+
+
+def _plain(value: Any) -> Any:
+    """A number in place of a tensor, which tf_keras may log."""
+    return value.numpy() if hasattr(value, "numpy") and not hasattr(value, "detach") else value

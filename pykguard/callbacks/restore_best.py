@@ -116,8 +116,10 @@ class RestoreBest(Guard):
         promising = rule.may_be_best(options, self._state, epoch, value)
         weights_finite = not (promising and self._in_use().look())
         state, improved = rule.step(options, self._state, epoch, value, weights_finite)
+        if improved and self._is_last(epoch) and self._in_use().look_closely():
+            improved, state = False, self._state
         if improved:
-            self._keep_seen()
+            self._keep_seen(checked=self._is_last(epoch))
             self._before = self._state
         else:
             self._in_use().drop_seen()
@@ -140,8 +142,14 @@ class RestoreBest(Guard):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._training:
-            self._training = False
+        if not self._training:
+            return
+        self._training = False
+        keeper = self._in_use()
+        keeper.snapshots.alone = error is not None  # the other processes may not come here
+        if keeper.snapshot is None:
+            self._warn("was interrupted while it kept a state, so there is none to put back")
+        else:
             self.restore()
 
     def _record_restore(self, epoch: int, reason: str) -> None:

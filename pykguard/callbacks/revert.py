@@ -21,6 +21,7 @@ class _RevertGuard(Guard):
     _state: rule.State
     _before: rule.State | None  # before the last epoch was judged
     _seen: rule.Seen | None  # what it was judged by
+    _epoch: int  # the last epoch
     _kept_last: bool  # whether the last epoch's end state was kept
     _stopped_within: bool  # whether training was told to stop after a step had been undone
     _last_rate: float | None  # after the last revert
@@ -81,8 +82,10 @@ class _RevertGuard(Guard):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Judge the epoch; keep its end state, let it pass, or go back."""
         if self._undo_steps_from_a_broken_state():
+            taken = _turns.taken_back_since(self.model, self._epoch)
+            if taken is None or taken.guard() is self:
+                _turns.take_back(self.model, epoch, self._state.kept_epoch, self)
             self._before, self._epoch = None, epoch
-            _turns.take_back(self.model, epoch, self._state.kept_epoch, self)
             return
         self._before, self._epoch = None, epoch
         if _turns.taken_back(self.model, epoch):
@@ -92,8 +95,12 @@ class _RevertGuard(Guard):
         broken = self._in_use().look() if value_finite else []
         seen = rule.Seen(epoch, value, weights_finite=not broken)
         state, decision = rule.step(self._rule_options(), self._state, seen)
+        if decision.action != "revert" and (not decision.keep or self._is_last(epoch)):
+            broken = self._in_use().look_closely()
+            seen = seen._replace(weights_finite=not broken)
+            state, decision = rule.step(self._rule_options(), self._state, seen)
         if decision.keep:
-            self._keep_seen()
+            self._keep_seen(checked=self._is_last(epoch))
         else:
             self._in_use().drop_seen()
         self._before, self._seen, self._kept_last = self._state, seen, decision.keep
@@ -107,14 +114,6 @@ class _RevertGuard(Guard):
             finalize(self.model)
         self._disown_if_taken_back()
         self._warn_if_never_measured()
-
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Settle, before the second step since then, whether the last kept state is finite."""
-        reverts = self.n_reverts
-        super().on_train_batch_begin(batch, logs)
-        if self.n_reverts > reverts:  # the first step's loss is not of the state that is there now
-            self.model.reset_metrics()
-            self._stopped_within = bool(self.model.stop_training)
 
     def _undo_steps_from_a_broken_state(self) -> bool:
         """At an epoch's end, put back the kept state if the epoch's steps began at a broken one.
@@ -136,6 +135,9 @@ class _RevertGuard(Guard):
         seen = self._seen._replace(weights_finite=False)
         self._state, decision = rule.step(self._rule_options(), self._before, seen)
         self._revert(seen, decision, broken)
+        if self._first_step_taken:  # its loss is not of the state that is there now
+            self.model.reset_metrics()
+            self._stopped_within = bool(self.model.stop_training)
 
     def _revert(self, seen: rule.Seen, decision: rule.Decision, broken: list[str]) -> None:
         self._in_use().put_back()
@@ -232,7 +234,8 @@ class RevertOnLossIncrease(_RevertGuard):
     One copy of that state is kept, on the device. TensorFlow shares its memory with the model until
     the next step. There the smaller variables, up to 8 MiB, are checked at the epoch's end, and the
     larger ones beside the next epoch's first step; if one of those is not finite, the epoch is
-    taken back before the second step, or where there is none, at the end.
+    taken back before the second step. Until then callbacks behind the guard see it, so a
+    ModelCheckpoint may save it. In the last epoch all of them are checked at its end.
 
     Where several devices train one model, all take the same decision and put back what each held.
     Under PyTorch's DistributedDataParallel the value is the mean of the processes' values, and the

@@ -74,6 +74,7 @@ class Snapshots(ABC):
         self._metrics = metrics
         self._random = random
         self._not_judged: set[int] = set()
+        self.alone = False  # whether to decide without the other processes, as after an error
 
     def variables(self) -> list[Any]:
         """The variables of the training state as they are now."""

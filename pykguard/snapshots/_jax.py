@@ -2,7 +2,7 @@
 
 `fit` gives its arrays away at each step, so a reference to one is dead after the next; and an
 array that is assigned is the variable's, not a copy. So arrays are copied there and back, and no
-two variables ever share one. A copy is made in the memory of the array whose place it takes.
+two variables ever share one. A snapshot is filled in the memory of the one whose place it takes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 
+from pykguard._errors import SnapshotError
+from pykguard._optimizers import innermost, new_values, optimizers
 from pykguard.snapshots._base import Part
 from pykguard.snapshots._copying import CopyingSnapshots
 
@@ -24,6 +27,7 @@ class JaxSnapshots(CopyingSnapshots):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._rates: dict[int, float] = {}
         self._separate()
 
     def variables(self) -> list[Any]:
@@ -35,9 +39,11 @@ class JaxSnapshots(CopyingSnapshots):
         return [Part(variable, variable) for variable in variables]
 
     def _duplicate(self, parts: Sequence[Part]) -> Sequence[Any]:
+        self._note_rates()
         return [jnp.copy(part.variable.value) for part in parts]
 
     def _refill(self, parts: Sequence[Part], copies: Sequence[Any]) -> Sequence[Any]:
+        self._note_rates()
         return _copied([part.variable.value for part in parts], over=copies)
 
     def _equal(self, parts: Sequence[Part], copies: Sequence[Any]) -> list[bool]:
@@ -50,14 +56,59 @@ class JaxSnapshots(CopyingSnapshots):
         return flags
 
     def _write(self, parts: Sequence[Part], values: Sequence[Any]) -> None:
-        arrays = _copied(values, over=[part.variable.value for part in parts])
+        if not all(isinstance(value, jax.Array) and not value.is_deleted() for value in values):
+            raise SnapshotError("the kept state is not there any more")
+        held, self._model._jax_state = getattr(self._model, "_jax_state", None), None
         try:
-            _assign(parts, arrays)
-        except BaseException:  # Ctrl-C: what was to be replaced is gone, so go on to the end
-            _assign(parts, arrays)
+            _assign_copies(parts, values)
+        except BaseException:  # Ctrl-C: go on to the end
+            _assign_copies(parts, values)
             raise
+        finally:
+            self._give_to_fit(held)
+        self._revive()
+
+    def _give_to_fit(self, held: dict[str, Any] | None) -> None:
+        """Let `fit`, which keeps the state itself within an epoch, have what was written."""
+        if held is not None:
+            self._model._jax_state = {
+                kind: self._values_of(kind) if there is not None else None
+                for kind, there in held.items()
+            }
+
+    def _values_of(self, kind: str) -> list[Any]:
+        owner, name = self._model, kind
+        if kind == "optimizer_variables":
+            owner, name = self._model.optimizer, "variables"
+        return [variable.value for variable in getattr(owner, name)]
+
+    def _revive(self) -> None:
+        """Give values to what is dead and not in the snapshot.
+
+        A step that is interrupted has given all arrays away and put none in their place.
+        """
+        for optimizer in optimizers(self._model):
+            if not any(_is_dead(variable) for variable in optimizer.variables):
+                continue
+            rate = innermost(optimizer)._learning_rate
+            if isinstance(rate, keras.Variable) and _is_dead(rate):
+                rate.assign(self._rates[id(rate)])
+            for variable, new in new_values(optimizer, self._model.trainable_variables):
+                if _is_dead(variable):
+                    variable.assign(new.value)
+        if any(_is_dead(variable) for variable in self._model.metrics_variables):
+            self._model.reset_metrics()
+
+    def _note_rates(self) -> None:
+        for optimizer in optimizers(self._model):
+            rate = innermost(optimizer)._learning_rate
+            if isinstance(rate, keras.Variable):
+                self._rates[id(rate)] = float(rate.value)
 
     def _non_finite(self, parts: Sequence[Part]) -> list[Part]:
+        dead = [part for part in parts if _is_dead(part.variable)]
+        if dead:
+            return dead
         floating = [p for p in parts if jnp.issubdtype(p.variable.value.dtype, jnp.inexact)]
         values = [part.variable.value for part in floating]
         suspects: list[int] = []
@@ -82,19 +133,22 @@ class JaxSnapshots(CopyingSnapshots):
             seen.add(id(variable.value))
 
 
-def _assign(parts: Sequence[Part], arrays: Sequence[Any]) -> None:
-    for part, array in zip(parts, arrays, strict=True):
-        part.variable.assign(array)
+def _assign_copies(parts: Sequence[Part], values: Sequence[Any]) -> None:
+    for part, value in zip(parts, values, strict=True):
+        part.variable.assign(jnp.copy(value))
+
+
+def _is_dead(variable: Any) -> bool:
+    """Whether the array was given away to a step that put none in its place."""
+    return variable._value is None or variable._value.is_deleted()
 
 
 def _copied(values: Sequence[Any], *, over: Sequence[Any]) -> list[Any]:
     """Copies of the arrays in the memory of others, which are given away."""
     copies: list[Any] = [None] * len(values)
-    if len({id(array) for array in over}) < len(over):
-        return [jnp.copy(value) for value in values]
     for places in _by_devices(values):
         chosen = [values[i] for i in places]
-        copier = _copier(tuple(value.sharding for value in chosen))
+        copier = _copier(tuple(map(_sharding_to_keep, chosen)))
         for i, copy in zip(places, copier([over[i] for i in places], chosen), strict=True):
             copies[i] = copy
     return copies
@@ -106,6 +160,11 @@ def _by_devices(values: Sequence[Any]) -> Iterator[list[int]]:
     for i, value in enumerate(values):
         groups.setdefault(frozenset(value.sharding.device_set), []).append(i)
     yield from groups.values()
+
+
+def _sharding_to_keep(value: Any) -> Any:
+    """None on one device, where to insist on it would have the next step compiled anew."""
+    return value.sharding if len(value.sharding.device_set) > 1 else None
 
 
 _copiers: dict[tuple[Any, ...], Callable[..., list[Any]]] = {}

@@ -31,16 +31,26 @@ class Keeper:
         broken, self._seen = self.snapshots.look()
         return broken
 
+    def look_closely(self) -> list[str]:
+        """The names of variables that are not finite among those that `look()` left."""
+        if self._seen is None:
+            return []
+        check = self.snapshots.check_rest(self._seen, if_good=lambda: None)
+        return check() if check is not None else []
+
     def drop_seen(self) -> None:
         """Do not keep what `look()` saw."""
         self._seen = None
 
-    def keep_seen(self) -> None:
-        """Keep what `look()` saw, and begin to check what it left."""
+    def keep_seen(self, *, checked: bool) -> None:
+        """Keep what `look()` saw, and begin to check what it left, unless that was checked."""
         self.verdict()
         seen, self._seen = self._seen, None
         if seen is None:
             self.keep()
+            return
+        if checked:
+            self.snapshot = seen
             return
         self._before, self.snapshot = self.snapshot, seen
         self._check = self.snapshots.check_rest(seen, if_good=self._drop_before)
@@ -50,7 +60,8 @@ class Keeper:
     def keep(self) -> None:
         """Keep the state as it is now, unchecked."""
         self.verdict()
-        self.snapshot = self.snapshots.take(into=self.snapshot)
+        into, self.snapshot = self.snapshot, None  # not to be gone back to while it is filled
+        self.snapshot = self.snapshots.take(into=into)
 
     def is_unproven(self) -> bool:
         """Whether a check has begun that nobody has asked for its result."""
@@ -63,8 +74,8 @@ class Keeper:
             The names of variables that are not finite; the state that was kept before is then the
             one to go back to again.
         """
-        check, self._check = self._check, None
-        broken = check() if check is not None else []
+        broken = self._check() if self._check is not None else []
+        self._check = None
         if broken:
             self.snapshot = self._before
         self._drop_before()

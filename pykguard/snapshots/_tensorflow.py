@@ -108,7 +108,7 @@ class TensorFlowSnapshots(Snapshots):
         return _confirmed([p for p, _ in pairs], finite, lambda hs: [by_handle[id(h)] for h in hs])
 
     def _agreed(self, broken: list[str]) -> list[str]:
-        if not self._has_other_workers():
+        if self.alone or not self._has_other_workers():
             return broken
         if self._counter is None:
             self._counter = _compile_sum_of_workers(self._model.distribute_strategy)
