@@ -92,8 +92,9 @@ class RestoreBest(Guard):
             self._record_restore(self._state.best_epoch, reason)
         elif keeper.snapshots.non_finite():
             keeper.put_back()
-            self._record_restore(INITIAL, "was finite in no epoch")
-            self._warn("no epoch was finite, so the model is back in its initial state")
+            why = "no epoch was finite" if self._n_measured else "no epoch was brought to its end"
+            self._record_restore(INITIAL, f"is not finite; {why}")
+            self._warn(f"{why}, so the model is back in its initial state")
         elif not self._warn_if_never_measured() and self._n_measured:
             self._warn(
                 f"no epoch was the best: of {self._n_measured}, all were before `start_from_epoch` "

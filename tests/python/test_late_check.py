@@ -4,13 +4,14 @@ What is broken is then taken back before the second step, or where there is none
 """
 
 import math
+from concurrent.futures import Future
 
 import helpers
 import keras
 import numpy as np
 import pytest
 
-from pykguard import LossHistory, RestoreBest, RevertOnLossIncrease
+from pykguard import LossHistory, RestoreBest, RevertOnLossIncrease, RevertToBestOnIncrease
 
 if helpers.BACKEND != "tensorflow":
     pytest.skip("elsewhere all variables are checked at once", allow_module_level=True)
@@ -167,6 +168,59 @@ def test_a_saved_state_waits_for_the_check():
     fit([guard, Saves()], broken=1, epochs=2)
     assert all(np.isfinite(array).all() for array in saved[1]["kept"])
     assert [event["epoch"] for event in saved[1]["events"]] == [1]
+
+
+def test_an_epoch_that_is_let_pass_is_checked_at_its_end():
+    guard = RevertOnLossIncrease(patience=2)
+    _, states = fit([helpers.Scripted(loss=[1.0, 2.0, 0.5, 0.4]), guard], broken=1)
+    assert [event.epoch for event in guard.events] == [1]
+    assert "hides" in guard.events[0].reason
+    assert np.array_equal(states.at_ends[1], states.at_ends[0])
+
+
+def test_an_epoch_that_is_not_the_best_is_checked_at_its_end():
+    guard = RevertToBestOnIncrease(tolerance=10)
+    _, states = fit([helpers.Scripted(loss=[1.0, 2.0, 0.5, 0.4]), guard], broken=1)
+    assert [event.epoch for event in guard.events] == [1]
+    assert np.array_equal(states.at_ends[1], states.at_ends[0])
+
+
+def test_a_guard_that_stopped_late_trains_again_after_it_was_loaded():
+    guard = RevertOnLossIncrease(tolerance=100, max_reverts=1)
+    model, _ = fit([guard], broken=1)
+    guard.load_state_dict(guard.state_dict())
+    before = helpers.flat(model.weights)
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[guard])
+    assert not np.array_equal(helpers.flat(model.weights), before)
+
+
+def test_the_best_that_another_guard_behind_would_undo_stays():
+    keep, guard = RestoreBest("loss"), RevertOnLossIncrease(tolerance=100)
+    scripted = helpers.Scripted(loss=[3.0, 2.0, 2.5, 2.6])
+    model, states = fit([scripted, keep, guard], broken=3)
+    n = len(helpers.flat(model.weights))
+    assert keep.best_epoch == 1
+    assert np.array_equal(helpers.flat(model.weights), states.at_ends[1][:n])
+
+
+def test_ctrl_c_while_waiting_for_the_check_does_not_make_the_state_good(monkeypatch):
+    result, calls = Future.result, []
+
+    def interrupted(self, timeout=None):
+        calls.append(self)
+        if len(calls) == 2:  # the first epoch's is asked for without being disturbed
+            raise KeyboardInterrupt
+        return result(self, timeout)
+
+    monkeypatch.setattr(Future, "result", interrupted)
+    keep = RestoreBest("loss")
+    model = helpers.dense_model("adam")
+    scripted = helpers.Scripted(loss=[3.0, 2.0, 1.0])
+    with pytest.raises(KeyboardInterrupt), keep:
+        callbacks = [Breaks(1), scripted, keep]
+        model.fit(X, Y, batch_size=8, epochs=3, verbose=0, callbacks=callbacks)
+    assert keep.best_epoch == 0
+    assert np.isfinite(helpers.flat(model.weights)).all()
 
 
 @pytest.mark.filterwarnings("ignore:LossHistory. a batch's own loss could not be seen")
