@@ -8,6 +8,7 @@ medians; an epoch's ratio is the median of the ratios to the same round's epoch 
 a guard. Peak memory is that of a process of its own for each of them.
 
 Usage: python benchmarks/overhead.py [--sizes 1e5,1e6,2.5e7] [--rounds 15] [--picture FILE]
+           [--only RevertOnLossIncrease,EarlyStopping]
 The backend is that of KERAS_BACKEND.
 """
 
@@ -106,10 +107,10 @@ class HookTimes:
 
 
 def make_model(n_parameters):
-    """Three hidden layers of equal width, with about so many parameters."""
+    """Ten hidden layers of equal width, with about so many parameters."""
     keras.utils.set_random_seed(1)
-    width = int(np.sqrt(n_parameters / 3))
-    hidden = [keras.layers.Dense(width, activation="relu") for _ in range(3)]
+    width = int(np.sqrt(n_parameters / 10))
+    hidden = [keras.layers.Dense(width, activation="relu") for _ in range(10)]
     model = keras.Sequential([keras.Input((width,)), *hidden, keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(1e-4), "mse")
     rows = np.random.default_rng(0)
@@ -225,26 +226,25 @@ def draw(results, path):
     colours = ["#0b6e4f", "#1f9e78", "#7fcdbb", "#d95f0e", "#a6611a"]
     labels = [f"{result['parameters']:.2g}".replace("e+0", "e") for result in results]
     places = np.arange(len(results))
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 4), constrained_layout=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), constrained_layout=True)
     for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
         found = [next(r for r in rows_of(result) if r[0] == name) for result in results]
         at = places + (i - 2) * 0.16
         left.bar(at, [row[2] for row in found], 0.15, color=colour, label=name)
-        middle.bar(at, [100 * (row[4] - 1) for row in found], 0.15, color=colour)
         right.bar(at, [row[5] for row in found], 0.15, color=colour)
     left.set_yscale("log")
     left.axhline(1, color="grey", linewidth=0.8)
-    left.set_title("Hook: time of a memcpy of the state")
-    middle.axhline(0, color="grey", linewidth=0.8)
-    middle.set_title("Epoch: % more than without")
+    left.set_title("Time of the hooks in an epoch")
+    left.set_ylabel("memcpys of the training state")
     right.axhline(0, color="grey", linewidth=0.8)
-    right.set_title("Peak memory: training states more")
-    for axes in (left, middle, right):
+    right.set_title("Peak memory beyond training without")
+    right.set_ylabel("training states")
+    for axes in (left, right):
         axes.set_xticks(places, labels)
         axes.set_xlabel("parameters (Adam)")
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(
-        *left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8
     )
     figure.savefig(path, dpi=110)
 
@@ -254,12 +254,16 @@ def main():
     parser.add_argument("--sizes", default="1e5,1e6,2.5e7")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--picture")
+    parser.add_argument("--only", help="names of methods; 'no guard' is always among them")
     parser.add_argument("--peak", choices=METHODS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sizes = [float(size) for size in arguments.sizes.split(",")]
     if arguments.peak:
         print_peak(sizes[0], arguments.peak)
         return
+    if arguments.only:
+        for name in set(METHODS) - {"no guard", *arguments.only.split(",")}:
+            del METHODS[name]
     random.seed(0)
     results = [measure(size, arguments.rounds) for size in sizes]
     print_table(results)

@@ -27,10 +27,11 @@ shift
 
 # What was installed is noted, so that a second run does not ask pip.
 environment=".venv-$name"
-note="$environment/.$(printf '%s' "$wanted|$(cat pyproject.toml)" | cksum | tr ' ' '-')"
+note="$environment/.ready-$(printf '%s' "$wanted|$(cat pyproject.toml)" | cksum | tr ' ' '-')"
 if [ ! -e "$note" ]; then
     say "installing $wanted into $environment"
-    [ -x "$environment/bin/python" ] || .venv/bin/python -m venv "$environment"
+    rm -f "$environment"/.ready-*
+    [ -x "$environment/bin/pip" ] || .venv/bin/python -m venv --clear "$environment"
     # shellcheck disable=SC2086
     "$environment/bin/python" -m pip install --quiet --disable-pip-version-check $wanted
     "$environment/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes pykguard

@@ -94,6 +94,7 @@ fi
 version=$(printf '%s' "$pins|$(cat pyproject.toml)" | cksum | tr ' ' '-')
 if [ ! -e ".venv/.$1-$version" ] && [ ! -e ".venv/.test-$version" ]; then
     say "installing Python packages into .venv ($extras)"
+    rm -f .venv/.demo-* .venv/.test-*
     pip_install=".venv/bin/python -m pip install --quiet --disable-pip-version-check"
     $pip_install -e ".[$extras]" $pins
     if [ "$1" = test ]; then
