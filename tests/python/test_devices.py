@@ -8,6 +8,7 @@ import sys
 from contextlib import ExitStack
 
 import helpers
+import keras
 import pytest
 
 SCRIPTS = helpers.ROOT / "tests" / "python" / "devices"
@@ -53,7 +54,8 @@ def test_mirrored_strategy():
     small, big, broken, history, storage = run("mirrored.py", [])
     for result in (small, big):
         assert result["rescued"] == result["plain"]
-        assert result["statistics_differ"]  # so a copy by way of the host would be wrong
+        # Where they differ, a copy by way of the host would be wrong; Keras 3.7 averages them.
+        assert result["statistics_differ"] is not keras.__version__.startswith("3.7.")
         assert [epoch for epoch, _ in result["events"]] == [2]
     [(epoch, reason)] = broken["broken"]
     assert epoch == 2 and "non-finite values in" in reason and "moving_mean" in reason

@@ -25,7 +25,6 @@ HAS_DROPOUT = not keras.__version__.startswith("3.7.")
 
 def make(big):
     keras.utils.set_random_seed(1)
-
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], REDUCTION).scope():
         dropout = [keras.layers.Dropout(0.2, seed=3)] if HAS_DROPOUT else []
         layers = [
