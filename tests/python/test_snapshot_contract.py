@@ -207,7 +207,9 @@ def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="it is read from /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="only on Linux: memory is read from /proc"
+)
 def test_memory_does_not_grow_over_a_thousand_epochs():
     layers = [keras.Input((500,)), keras.layers.Dense(1000), keras.layers.Dense(1)]
     model = keras.Sequential(layers)

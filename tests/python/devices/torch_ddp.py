@@ -111,30 +111,27 @@ def run_loop(bad):
     return model, guard
 
 
+def report(kind, plain, rescued, no_guard, guard, **more):
+    common.report(
+        kind=kind,
+        rank=rank,
+        plain=common.digest(state(plain)),
+        rescued=common.digest(state(rescued)),
+        statistics=keras.ops.convert_to_numpy(mean_of_batch_norm(plain)).tolist(),
+        events=[event.epoch for event in no_guard.events + guard.events],
+        **more,
+    )
+
+
 plain, no_guard, _ = run_fit(set())
 rescued, guard, keep = run_fit({common.BAD_EPOCH})
 _, broken, _ = run_fit(set(), breaks=True)
-common.report(
-    kind="fit",
-    rank=rank,
-    plain=common.digest(state(plain)),
-    rescued=common.digest(state(rescued)),
-    statistics=keras.ops.convert_to_numpy(mean_of_batch_norm(plain)).tolist(),
-    events=[event.epoch for event in no_guard.events + guard.events],
-    best=[guard.best, keep.best, keep.best_epoch],
-    broken=[event.epoch for event in broken.events],
-)
+best = [guard.best, keep.best, keep.best_epoch]
+broken_epochs = [event.epoch for event in broken.events]
+report("fit", plain, rescued, no_guard, guard, best=best, broken=broken_epochs)
 plain, no_guard = run_loop(set())
 rescued, guard = run_loop({common.BAD_EPOCH})
-common.report(
-    kind="loop",
-    rank=rank,
-    plain=common.digest(state(plain)),
-    rescued=common.digest(state(rescued)),
-    statistics=keras.ops.convert_to_numpy(mean_of_batch_norm(plain)).tolist(),
-    events=[event.epoch for event in no_guard.events + guard.events],
-    best=[guard.best],
-)
+report("loop", plain, rescued, no_guard, guard, best=[guard.best])
 # Gloo aborts a process that ends while another one still talks to it.
 del plain, rescued, no_guard, guard, keep, broken
 gc.collect()
