@@ -132,6 +132,17 @@ def test_moving_averages_end_as_the_weights_all_the_same():
     assert np.array_equal(helpers.flat(model.weights), averages) and finite(averages)
 
 
+def test_moving_averages_end_as_the_weights_where_a_callback_behind_stops_training():
+    stops = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: setattr(stops.model, "stop_training", epoch == 1)
+    )
+    guard = RevertOnLossIncrease(tolerance=100)
+    model, _ = fit([guard, stops], broken=1, optimizer=keras.optimizers.Adam(use_ema=True))
+    averages = helpers.flat(model.optimizer._model_variables_moving_average)
+    assert [event.epoch for event in guard.events] == [1]
+    assert np.array_equal(helpers.flat(model.weights), averages) and finite(averages)
+
+
 def test_training_stops_with_the_good_state_in_place():
     guard = RevertOnLossIncrease(tolerance=100, max_reverts=1)
     model, states = fit([guard], broken=1)
