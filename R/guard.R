@@ -21,6 +21,7 @@ CoreCallback <- R6Class("kguard_core_callback",
   ),
   private = list(
     .kguard_core = NULL,
+    .kguard_first = 1L, # the first index, as the front end counts
     .kguard_python = function() {
       if (is.null(private$.kguard_core)) {
         stop_kguard(
@@ -29,22 +30,31 @@ CoreCallback <- R6Class("kguard_core_callback",
           "Perhaps its `initialize()` does not call `super$initialize()`?"
         )
       }
+      if (!is_alive(private$.kguard_core)) {
+        stop_kguard(
+          "kguard_state_error",
+          class(self)[1L], " was saved in another session of R, and its Python guard ended with that. ",
+          "Make a new one; keep what you need of the old as data frames."
+        )
+      }
       private$.kguard_core
     },
     .kguard_call = function(hook, index, logs) {
       logs <- if (is.null(logs)) NULL else do.call(reticulate::dict, as.list(logs))
       index <- if (!is.null(index)) as.integer(index)
-      bridge()$call(private$.kguard_python(), hook, index, logs)
+      bridge()$call(private$.kguard_python(), hook, index, logs, private$.kguard_first)
       invisible()
     },
     .kguard_model = function() private$.kguard_python()$model,
     .kguard_params = function() private$.kguard_python()$params,
-    .kguard_to_python = function() {
+    .kguard_to_python = function(first) {
+      core <- private$.kguard_python()
       hooks <- overridden_hooks(self, private$.kguard_base_methods())
       if (length(hooks) == 0L) {
-        return(private$.kguard_python())
+        return(core)
       }
-      hooks_to_python(self, hooks, core = private$.kguard_python())
+      private$.kguard_first <- first
+      hooks_to_python(self, hooks, core, first, private$.kguard_memory())
     },
     .kguard_base_methods = function() {
       modifyList(KerasCallback$public_methods, CoreCallback$public_methods)
@@ -128,11 +138,7 @@ as_mode <- function(value, like) {
 }
 
 describe_guard <- function(guard, lines) {
-  best <- if (is.na(guard$best_epoch)) {
-    "none yet"
-  } else {
-    sprintf("%.4g in epoch %d", guard$best, guard$best_epoch)
-  }
+  best <- best_in_words(guard$best, guard$best_epoch)
   c(
     sprintf("<%s> on %s", class(guard)[1L], guard$monitor),
     sprintf("  best: %s; events: %d", best, length(lines)),

@@ -21,26 +21,45 @@ overridden_hooks <- function(callback, base) {
   Filter(function(hook) is_overridden(hook) || aliased(hook), hook_names)
 }
 
-# A Python callback that calls `callback`'s R functions for these hooks.
-hooks_to_python <- function(callback, hooks, core) {
+# A Python callback that calls `callback`'s R functions for these hooks, with indices from `first`.
+hooks_to_python <- function(callback, hooks, core, first, newest) {
   functions <- lapply(stats::setNames(hooks, hooks), function(hook) hook_function(callback, hook))
-  tell <- function(what, value) {
-    callback[[what]] <- value
+  tell <- function(params, model) {
+    as_hook(callback, "set_context", function() callback$set_context(params, model))
     NULL
   }
   if (length(functions) == 0L) functions <- reticulate::dict()
-  bridge()$r_callback(class(callback)[1L], functions, tell, core)
+  bridge()$r_callback(class_of(callback), functions, tell, newest, first, core)
 }
 
 hook_function <- function(callback, hook) {
+  check_arguments(callback, hook)
   run <- function(...) {
-    returned <- tryCatch(
-      callback[[hook]](...),
-      error = function(parent) stop_in_hook(callback, hook, parent)
-    )
+    returned <- as_hook(callback, hook, function() callback[[hook]](...))
     if (is_plain_named_list(returned)) returned
   }
   if (is_indexed(hook)) function(index, logs) run(index, logs) else function(logs) run(logs)
+}
+
+as_hook <- function(callback, hook, run) {
+  tryCatch(run(), error = function(parent) stop_in_hook(callback, hook, parent))
+}
+
+empty_symbol <- formals(function(x) NULL)$x # the default of an argument that has none
+
+# A hook is called with its arguments in order, whatever it calls them.
+check_arguments <- function(callback, hook) {
+  takes <- formals(args(callback[[hook]]))
+  given <- if (is_indexed(hook)) c(sub("^on_.*(epoch|batch)_.*$", "\\1", hook), "logs") else "logs"
+  has_default <- vapply(takes, function(default) !identical(default, empty_symbol), NA)
+  required <- !has_default & names(takes) != "..."
+  enough <- "..." %in% names(takes) || length(takes) >= length(given)
+  if (!enough || any(utils::tail(required, -length(given)))) {
+    stop_kguard(
+      "kguard_hook_error", class_of(callback), "$", hook, "() must take (",
+      paste(given, collapse = ", "), "), it takes (", paste(names(takes), collapse = ", "), ")"
+    )
+  }
 }
 
 is_indexed <- function(hook) grepl("_(epoch|batch)_", hook)
@@ -52,14 +71,13 @@ is_plain_named_list <- function(value) {
 stop_in_hook <- function(callback, hook, parent) {
   stop_kguard(
     "kguard_hook_error",
-    class(callback)[1L], "$", hook, "() failed: ", conditionMessage(parent),
+    class_of(callback), "$", hook, "() failed: ", conditionMessage(parent),
     fields = list(parent = parent)
   )
 }
 
-#' @export
-r_to_py.KerasCallback <- function(x, convert = FALSE) {
-  to_python <- x$.__enclos_env__$private$.kguard_to_python
-  # The package keras has a class of this name too.
-  if (is.null(to_python)) NextMethod() else to_python()
+# The name of an R6 object's class, as its user calls it.
+class_of <- function(callback) {
+  name <- class(callback)[1L]
+  if (name == "kguard_callback") "KerasCallback" else name
 }

@@ -1,9 +1,9 @@
 #' Base class of R6 callbacks
 #'
 #' Derive an R6 class from `KerasCallback`, override the hooks you need, and pass
-#' an object of it to `fit()`: to keras3's `fit()`, or to `$fit()` of a Keras model
-#' used through reticulate, alone or beside other callbacks. Hooks that a class
-#' does not override are never called, so they cost nothing.
+#' an object of it to `fit()`, `evaluate()` or `predict()`: of keras3, of keras 2.16, or
+#' of a Keras model used through reticulate, alone or in a list beside other callbacks.
+#' Hooks that a class does not override are never called, so they cost nothing.
 #'
 #' @section Fields:
 #' \describe{
@@ -12,9 +12,9 @@
 #' }
 #'
 #' @section Hooks:
-#' `epoch` and `batch` count from 1. `logs` is a named list of the metrics so far.
-#' A named list that a hook returns is merged into `logs`, for the callbacks behind it and for the
-#' history.
+#' `epoch` and `batch` count from 1; in keras 2.16, whose own callbacks count from 0, from 0. `logs`
+#' is a named list of the metrics so far. A named list that a hook returns is merged into `logs`, for
+#' the callbacks behind it and for the history.
 #' \describe{
 #'   \item{`on_train_begin(logs)`, `on_train_end(logs)`}{Around `fit()`.}
 #'   \item{`on_epoch_begin(epoch, logs)`, `on_epoch_end(epoch, logs)`}{Around each epoch.}
@@ -28,7 +28,14 @@
 #'   \item{`on_predict_batch_begin(batch, logs)`, `on_predict_batch_end(batch, logs)`}{Around each
 #'     batch of it.}
 #' }
-#' An error in a hook stops training; its message names the class and the hook.
+#' `set_context(params, model)` is called before them, when the two fields are set anew.
+#'
+#' @section Errors:
+#' An error in a hook stops training. The message of the error that `fit()` then raises names the class
+#' and the hook, and its field `parent` is the condition that the hook raised (with reticulate before
+#' 1.29 only the message gets through Python). Refused before training are a hook that does not take
+#' its arguments, a class generator in place of an object of it, and an object that is in the list of
+#' callbacks twice.
 #'
 #' @format An R6 class generator.
 #' @examples
@@ -49,10 +56,10 @@
 #' stopwatch$seconds
 #' }
 #' @export
-KerasCallback <- R6Class("KerasCallback",
+KerasCallback <- R6Class("kguard_callback", # keras 2.16 has its own, slow way with class KerasCallback
   public = list(
     print = function(...) {
-      cat("<", class(self)[1L], ">\n", sep = "")
+      cat("<", class_of(self), ">\n", sep = "")
       hooks <- overridden_hooks(self, KerasCallback$public_methods)
       cat("  hooks: ", if (length(hooks)) paste(hooks, collapse = ", ") else "none", "\n", sep = "")
       invisible(self)
@@ -90,10 +97,15 @@ KerasCallback <- R6Class("KerasCallback",
     .kguard_context = list(model = NULL, params = NULL),
     .kguard_model = function() private$.kguard_context$model,
     .kguard_params = function() private$.kguard_context$params,
-    # The Python callback that stands for this object: one in R's hooks.
-    .kguard_to_python = function() {
+    .kguard_newest = NULL,
+    .kguard_to_python = function(first) {
       hooks <- overridden_hooks(self, KerasCallback$public_methods)
-      hooks_to_python(self, hooks, core = NULL)
+      hooks_to_python(self, hooks, core = NULL, first = first, newest = private$.kguard_memory())
+    },
+    # What the Python callbacks that stand for this object share: which of them is in use.
+    .kguard_memory = function() {
+      if (!is_alive(private$.kguard_newest)) private$.kguard_newest <- reticulate::dict()
+      private$.kguard_newest
     }
   )
 )

@@ -89,12 +89,9 @@ mark_shapes <- c("not finite" = 4L, "off the scale" = 2L)
 
 ggplot_history <- function(parts) {
   aes <- ggplot2::aes
-  time <- loss <- what <- at <- NULL # columns, for R CMD check
+  time <- loss <- what <- NULL # columns, for R CMD check
   plot <- ggplot2::ggplot(mapping = aes(time, loss)) +
-    ggplot2::geom_vline(
-      data = data.frame(at = as.numeric(parts$reverts)), mapping = aes(xintercept = at),
-      linetype = "dashed", colour = history_colours[["reverted"]]
-    ) +
+    revert_lines(parts$reverts) +
     ggplot2::geom_line(data = parts$batches, colour = "grey65", linewidth = 0.3, na.rm = TRUE) +
     ggplot2::geom_line(data = parts$epochs, mapping = aes(colour = what), na.rm = TRUE) +
     ggplot2::geom_point(

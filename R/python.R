@@ -2,6 +2,7 @@ the <- new.env(parent = emptyenv())
 
 .onLoad <- function(libname, pkgname) {
   declare_python_needs()
+  refuse_generators()
 }
 
 # reticulate from 1.41 on sets up a Python environment from what packages declare.
@@ -16,6 +17,14 @@ declare_python_needs <- function() {
 bridge <- function() {
   if (is.null(the$bridge)) {
     the$bridge <- load_bridge(system.file("python", package = "kguard"))
+    the$process <- Sys.getpid()
+  }
+  if (the$process != Sys.getpid()) {
+    stop_kguard(
+      "kguard_python_error",
+      "kguard cannot be used in a fork of the process in which Python was started, as ",
+      "parallel::mclapply() makes. Use processes of their own, e.g. parallel::makePSOCKcluster()."
+    )
   }
   the$bridge
 }

@@ -6,6 +6,10 @@ from typing import Any
 
 import keras
 
+from pykguard._errors import GuardError
+
+TWICE = "it is in the list of callbacks twice"
+
 
 class Callback(keras.callbacks.Callback):
     """A callback of Keras 3 that tf_keras takes too.
@@ -13,6 +17,19 @@ class Callback(keras.callbacks.Callback):
     tf_keras asks its callbacks which batch hooks they have. It must be told truly: where no
     callback has any, it calls none.
     """
+
+    _begins_once = False
+
+    def set_model(self, model: Any) -> None:
+        """Take the model of the next `fit`."""
+        super().set_model(model)
+        self._begins_once = True
+
+    def _begin(self) -> None:
+        """Refuse a second beginning for one model: the work would be done twice."""
+        if not self._begins_once:
+            raise GuardError(f"{type(self).__name__}: {TWICE}, or had no `set_model()` before")
+        self._begins_once = False
 
     def _implements_train_batch_hooks(self) -> bool:
         return _overrides(self, "train", "on_batch_begin", "on_batch_end")

@@ -111,6 +111,7 @@ class LossHistory(Callback):
     # ---------------------------------------------------------------- hooks
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begin a new record."""
+        self._begin()
         require_one_replica(self.model, "LossHistory")
         self._begin_run()
         self._tracker = install(self.model)

@@ -1,19 +1,21 @@
 """The Python half of the R package: callbacks whose hooks are R functions.
 
 Everything that R and Python count differently is translated here, once: epochs and batches are
-numbered from 0 in Python and from 1 in R.
+numbered from 0 in Python and from 1 in R. Only the hooks of R's own classes count as their front
+end does, from 0 in keras 2.16.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
 import pykguard
-from pykguard._callback import Callback
-from pykguard._errors import OptionTypeError, OptionValueError
+from pykguard._callback import TWICE, Callback
+from pykguard._errors import GuardError, OptionTypeError, OptionValueError
 from pykguard._warnings import hand_to
 
 _WITH_INDEX = (
@@ -34,7 +36,7 @@ _WITHOUT_INDEX = (
     "on_predict_begin",
     "on_predict_end",
 )
-_SETTERS = ("set_model", "set_params")
+_BEGINNINGS = ("on_train_begin", "on_test_begin", "on_predict_begin")
 
 
 def warn_through(function: Callable[[str], Any]) -> None:
@@ -81,16 +83,20 @@ def columns(history: Any, what: str) -> dict[str, Any]:
     return found
 
 
-def call(callback: Any, hook: str, index: int | None, logs: Mapping[str, Any] | None) -> None:
-    """Call a Python callback's hook from R, where `index` counts from 1."""
-    arguments = [] if index is None else [int(index) - 1]
+def call(
+    callback: Any, hook: str, index: int | None, logs: Mapping[str, Any] | None, first: int = 1
+) -> None:
+    """Call a Python callback's hook from R, where `index` counts from `first`."""
+    arguments = [] if index is None else [int(index) - first]
     getattr(callback, hook)(*arguments, None if logs is None else dict(logs))
 
 
 def r_callback(
     name: str,
     hooks: Mapping[str, Callable[..., Any]],
-    tell: Callable[[str, Any], Any],
+    tell: Callable[[Any, Any], Any],
+    newest: dict[str, Any],
+    first: int = 1,
     core: Any = None,
 ) -> Any:
     """A Keras callback that calls R for the hooks an R6 class overrides, and for no others.
@@ -99,19 +105,26 @@ def r_callback(
         name: The R6 class's name.
         hooks: R functions by hook: `f(index, logs)`, or `f(logs)` where a hook has no index. A
             dictionary that one returns is merged into `logs`.
-        tell: R function that is told `"model"` and `"params"`.
+        tell: R function that is told the parameters and the model, when one of them is set.
+        newest: Empty, or what was given for the same R6 object before: an object that is in a list
+            of callbacks twice is recognised by it.
+        first: What R calls the first epoch and the first batch.
         core: The Python guard behind a subclass of a built-in guard; it takes the hooks that are
             not overridden.
     """
-    members: dict[str, Any] = {"__doc__": f"The R6 class {name}."}
+    members: dict[str, Any] = {
+        "__doc__": f"The R6 class {name}.",
+        "set_model": _set_model(tell, newest, core),
+        "set_params": _set_params(tell, core),
+    }
     for hook in _WITH_INDEX + _WITHOUT_INDEX:
         if hook in hooks:
-            wrap = _indexed if hook in _WITH_INDEX else _plain
-            members[hook] = wrap(hooks[hook])
+            with_index = hook in _WITH_INDEX
+            members[hook] = _indexed(hooks[hook], first) if with_index else _plain(hooks[hook])
         elif core is not None and not getattr(getattr(core, hook), "_is_default", False):
             members[hook] = _passed_on(getattr(core, hook))
-    for setter in _SETTERS:
-        members[setter] = _told(setter, tell, core)
+    for hook in _BEGINNINGS:
+        members[hook] = _once(members.get(hook), newest)
     return type(name, (Callback,), members)()
 
 
@@ -124,9 +137,9 @@ def _merge(logs: dict[str, Any] | None, returned: Any) -> None:
         logs.update(returned)
 
 
-def _indexed(function: Callable[..., Any]) -> Callable[..., None]:
+def _indexed(function: Callable[..., Any], first: int) -> Callable[..., None]:
     def hook(self: Any, index: int, logs: dict[str, Any] | None = None) -> None:
-        _merge(logs, function(index + 1, logs))
+        _merge(logs, function(index + first, logs))
 
     return hook
 
@@ -145,13 +158,35 @@ def _passed_on(method: Callable[..., Any]) -> Callable[..., None]:
     return hook
 
 
-def _told(setter: str, tell: Callable[[str, Any], Any], core: Any) -> Callable[..., None]:
-    what = setter.removeprefix("set_")
+def _once(method: Callable[..., None] | None, newest: dict[str, Any]) -> Callable[..., None]:
+    def hook(self: Any, logs: dict[str, Any] | None = None) -> None:
+        other = newest["callback"]()
+        if other is not None and other is not self:
+            raise GuardError(f"{type(self).__name__}: {TWICE}")
+        if method is not None:
+            method(self, logs)
 
-    def set_it(self: Any, value: Any) -> None:
-        getattr(keras.callbacks.Callback, setter)(self, value)
+    return hook
+
+
+def _set_model(
+    tell: Callable[[Any, Any], Any], newest: dict[str, Any], core: Any
+) -> Callable[..., None]:
+    def set_model(self: Any, model: Any) -> None:
+        keras.callbacks.Callback.set_model(self, model)
+        newest["callback"] = weakref.ref(self)
         if core is not None:
-            getattr(core, setter)(value)
-        tell(what, value)
+            core.set_model(model)
+        tell(self.params, model)
 
-    return set_it
+    return set_model
+
+
+def _set_params(tell: Callable[[Any, Any], Any], core: Any) -> Callable[..., None]:
+    def set_params(self: Any, params: Any) -> None:
+        keras.callbacks.Callback.set_params(self, params)
+        if core is not None:
+            core.set_params(params)
+        tell(params, self.model)
+
+    return set_params

@@ -136,6 +136,7 @@ class Guard(Callback):
     # ---------------------------------------------------------------- one fit
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start afresh, or from a loaded state, and keep the initial state."""
+        self._begin()
         loaded, self._loaded = self._loaded, None
         events, state = self._events, self._state
         self._begin_run()

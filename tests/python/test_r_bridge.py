@@ -3,14 +3,15 @@
 import helpers
 import pytest
 
-from pykguard import LossHistory, RevertOnLossIncrease, r_bridge
+from pykguard import GuardError, LossHistory, RevertOnLossIncrease, r_bridge
 
 X, Y = helpers.line()
 
 
-def r_callback(hooks, core=None):
+def r_callback(hooks, core=None, first=1, newest=None):
     told = []
-    made = r_bridge.r_callback("Mine", hooks, lambda what, value: told.append(what), core)
+    newest = {} if newest is None else newest
+    made = r_bridge.r_callback("Mine", hooks, lambda *both: told.append(both), newest, first, core)
     return made, told
 
 
@@ -50,9 +51,30 @@ def test_hooks_count_from_one_and_see_the_logs():
     seen = []
     callback, told = r_callback({"on_epoch_end": lambda i, logs: seen.append((i, logs["loss"]))})
     script = helpers.Scripted(loss=[3, 2])
-    helpers.dense_model().fit(X, Y, epochs=2, verbose=0, callbacks=[script, callback])
+    model = helpers.dense_model()
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[script, callback])
     assert seen == [(1, 3), (2, 2)]
-    assert {*told} == {"params", "model"}
+    params, of = told[-1]
+    assert of is model and params["epochs"] == 2
+
+
+def test_hooks_count_from_where_the_front_end_does():
+    seen = []
+    hooks = {"on_epoch_end": lambda index, logs: seen.append(index)}
+    callback, _ = r_callback(hooks, first=0)
+    helpers.dense_model().fit(X, Y, epochs=2, verbose=0, callbacks=[callback])
+    assert seen == [0, 1]
+
+
+def test_an_object_of_r_that_is_in_the_list_twice_is_refused():
+    newest = {}
+    first, second = (r_callback({}, newest=newest)[0] for _ in "ab")
+    model = helpers.dense_model()
+    with pytest.raises(GuardError, match="Mine: it is in the list of callbacks twice"):
+        model.fit(X, Y, verbose=0, callbacks=[first, second])
+    model.fit(X, Y, verbose=0, callbacks=[r_callback({}, newest=newest)[0]])
+    with pytest.raises(GuardError, match="twice"):
+        model.predict(X, verbose=0, callbacks=[first, second])
 
 
 def test_what_a_hook_returns_reaches_the_callbacks_behind_it():
@@ -64,8 +86,9 @@ def test_what_a_hook_returns_reaches_the_callbacks_behind_it():
 
 def test_only_the_hooks_that_are_overridden_cross_into_r():
     callback, _ = r_callback({"on_epoch_end": lambda index, logs: None})
-    mine = [name for name in vars(type(callback)) if name.startswith("on_")]
-    assert mine == ["on_epoch_end"]
+    mine = {name for name in vars(type(callback)) if name.startswith("on_")}
+    in_python = {"on_train_begin", "on_test_begin", "on_predict_begin"}  # look for a second one
+    assert mine == {"on_epoch_end"} | in_python
 
 
 def test_a_subclass_of_a_guard_still_guards():

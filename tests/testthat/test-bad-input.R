@@ -90,10 +90,11 @@ test_that("bad options are refused with the argument, the requirement and the va
 
 test_that("a refused value is the one that R users typed, whole numbers among them", {
   skip_without_keras()
-  expect_s3_class(revert(patience = 2, max_reverts = 3, start_from_epoch = 1, verbose = 0), "KerasCallback")
-  expect_s3_class(revert(patience = 2L, tolerance = 1L, min_lr = 0L), "KerasCallback")
-  expect_s3_class(revert(c(name = "loss"), tolerance = c(a = 0.1)), "KerasCallback")
-  expect_s3_class(history(every = 10), "KerasCallback")
+  guard <- revert(patience = 2, max_reverts = 3, start_from_epoch = 1, verbose = 0)
+  expect_s3_class(guard, "RevertOnLossIncrease")
+  expect_s3_class(revert(patience = 2L, tolerance = 1L, min_lr = 0L), "RevertOnLossIncrease")
+  expect_s3_class(revert(c(name = "loss"), tolerance = c(a = 0.1)), "RevertOnLossIncrease")
+  expect_s3_class(history(every = 10), "LossHistory")
 })
 
 test_that("a probe that does not fit the model is refused at the start of fit", {

@@ -26,7 +26,9 @@ test_that("a hook that is not overridden is not crossed into R", {
   default <- function(callback, hook) {
     reticulate::py_has_attr(callback[[hook]], "_is_default")
   }
-  for (hook in kguard:::hook_names) {
+  # Those are always there in Python, to look for an object that is in the list twice.
+  beginnings <- c("on_train_begin", "on_test_begin", "on_predict_begin")
+  for (hook in setdiff(kguard:::hook_names, beginnings)) {
     expect_true(default(quiet, hook), label = hook)
     expect_identical(default(one, hook), hook != "on_train_batch_end", label = hook)
   }

@@ -1,0 +1,145 @@
+# As often, in the order and with the arguments that the same class in Python gets.
+expect_hooks_of_python <- function(mine, python, n_at_least) {
+  expect_gt(length(seen_by(mine)), n_at_least)
+  expect_identical(seen_by(mine), seen_by(python))
+}
+
+test_that("through reticulate every hook is called as Python's are", {
+  skip_without_keras()
+  mine <- r_recorder()
+  python <- python_recorder(keras()$callbacks)
+  model <- small_model()
+  data <- regression_data()
+  model$fit(data$x, data$y,
+    epochs = 2L, batch_size = 20L, verbose = 0L, validation_split = 1 / 3,
+    callbacks = list(mine, python)
+  )
+  model$evaluate(data$x, data$y, batch_size = 20L, verbose = 0L, callbacks = list(mine, python))
+  model$predict(data$x, batch_size = 20L, verbose = 0L, callbacks = list(python, mine))
+  expect_hooks_of_python(mine, python, 35L)
+  expect_setequal(unique(sub(" .*", "", seen_by(mine))), kguard:::hook_names)
+})
+
+test_that("in keras3 every hook is called as Python's are", {
+  skip_without_keras()
+  skip_if_not_installed("keras3")
+  mine <- r_recorder()
+  python <- python_recorder(keras()$callbacks)
+  model <- keras3_model()
+  data <- regression_data()
+  keras3("fit")(model, data$x, data$y,
+    epochs = 2, batch_size = 20, verbose = 0, validation_split = 1 / 3,
+    callbacks = list(mine, python)
+  )
+  keras3("evaluate")(model, data$x, data$y, batch_size = 20, verbose = 0, callbacks = list(mine, python))
+  stats::predict(model, data$x, batch_size = 20, verbose = 0, callbacks = list(python, mine))
+  expect_hooks_of_python(mine, python, 35L)
+  expect_setequal(unique(sub(" .*", "", seen_by(mine))), kguard:::hook_names)
+})
+
+# keras 2.16 works with tf_keras only, which a process has to be told before TensorFlow starts.
+in_keras2 <- function(code) {
+  skip_without_keras()
+  skip_if_not_installed("keras")
+  skip_if_not(reticulate::py_module_available("tf_keras"), "tf_keras")
+  helper <- normalizePath(test_path("helper-hooks.R"))
+  start <- c(
+    "suppressPackageStartupMessages({ library(keras); library(kguard) })",
+    sprintf("source(%s)", deparse(helper)),
+    "set.seed(1)",
+    "x <- matrix(rnorm(180), 60)",
+    "y <- x %*% c(1, -2, 3)",
+    "new_model <- function() {",
+    "  model <- keras_model_sequential(input_shape = 3L)",
+    "  model <- layer_dense(model, 4, activation = 'relu')",
+    "  model <- layer_dense(model, 1)",
+    "  compile(model, optimizer = 'adam', loss = 'mse')",
+    "  model",
+    "}",
+    "train <- function(callbacks, epochs = 2, ...) {",
+    "  fit(new_model(), x, y, epochs = epochs, batch_size = 20, verbose = 0, view_metrics = FALSE,",
+    "    shuffle = FALSE, callbacks = callbacks, ...)",
+    "}"
+  )
+  python <- reticulate::py_config()$python
+  output <- in_fresh_r(
+    c(start, code),
+    env = c("TF_USE_LEGACY_KERAS=1", paste0("RETICULATE_PYTHON=", python), "TF_CPP_MIN_LOG_LEVEL=3")
+  )
+  attributes(output) <- NULL
+  output
+}
+
+test_that("in keras 2.16 every hook is called as Python's are, counted from 0", {
+  output <- in_keras2(c(
+    "mine <- r_recorder(first = 0L)",
+    "python <- python_recorder(keras$callbacks)",
+    "model <- new_model()",
+    "fit(model, x, y, epochs = 2, batch_size = 20, verbose = 0, view_metrics = FALSE,",
+    "  validation_split = 1 / 3, callbacks = list(mine, python))",
+    "evaluate(model, x, y, batch_size = 20, verbose = 0, callbacks = list(mine, python))",
+    "predict(model, x, batch_size = 20, verbose = 0, callbacks = list(python, mine)) -> p",
+    "cat('\\nnumber:', length(seen_by(mine)), '\\n')",
+    "cat('same:', identical(seen_by(mine), seen_by(python)), '\\n')",
+    "cat('all:', setequal(sub(' .*', '', seen_by(mine)), kguard:::hook_names), '\\n')"
+  ))
+  expect_true("same: TRUE " %in% output, label = paste(output, collapse = "\n"))
+  expect_true("all: TRUE " %in% output)
+  expect_gt(as.integer(sub("number: ", "", grep("^number:", output, value = TRUE))), 35L)
+})
+
+test_that("the guards work in keras 2.16's fit(), and cross into R for no hook", {
+  output <- in_keras2(c(
+    "Breaks <- R6::R6Class('Breaks', inherit = KerasCallback, public = list(",
+    "  on_epoch_end = function(epoch, logs = NULL) if (epoch == 1) self$model$layers[[1]]$kernel$",
+    "    assign(matrix(NaN, 3, 4))))",
+    "guard <- callback_revert_on_loss_increase(lr_factor = 0.5)",
+    "losses <- callback_loss_history()",
+    "history <- train(list(Breaks$new(), guard, losses), epochs = 4)",
+    "cat('\\nreverted:', guard$events$epoch[guard$events$action == 'revert'][1], '\\n')",
+    "cat('finite:', all(is.finite(unlist(lapply(guard$model$get_weights(), as.vector)))), '\\n')",
+    "cat('recorded:', isTRUE(all.equal(losses$epochs$loss, history$metrics$loss)), '\\n')",
+    "core <- reticulate::r_to_py(guard)",
+    "cat('python:', class(core)[1], '\\n')"
+  ))
+  expect_true("reverted: 2 " %in% output, label = paste(output, collapse = "\n"))
+  expect_true("finite: TRUE " %in% output)
+  expect_true("recorded: TRUE " %in% output)
+  expect_true(any(grepl("^python: pykguard.*RevertOnLossIncrease", output)))
+})
+
+test_that("the example of the R documentation runs in keras 2.16", {
+  output <- in_keras2(c(
+    "LossHistory <- R6::R6Class('LossHistory', inherit = KerasCallback, public = list(",
+    "  losses = NULL,",
+    "  on_batch_end = function(batch, logs = list()) {",
+    "    self$losses <- c(self$losses, logs[['loss']])",
+    "  }))",
+    "history <- LossHistory$new()",
+    "shown <- train(list(history), epochs = 2)",
+    "last <- history$losses[c(3, 6)]",
+    "cat('\\nlast:', isTRUE(all.equal(last, shown$metrics$loss)), length(history$losses), '\\n')"
+  ))
+  expect_true("last: TRUE 6 " %in% output, label = paste(output, collapse = "\n"))
+})
+
+test_that("the example of the R documentation runs in keras3", {
+  skip_without_keras()
+  skip_if_not_installed("keras3")
+  BatchLosses <- R6::R6Class("LossHistory",
+    inherit = KerasCallback,
+    public = list(
+      losses = NULL,
+      on_batch_end = function(batch, logs = list()) {
+        self$losses <- c(self$losses, logs[["loss"]])
+      }
+    )
+  )
+  mine <- BatchLosses$new()
+  data <- regression_data()
+  shown <- keras3("fit")(keras3_model(), data$x, data$y,
+    epochs = 2, batch_size = 20, verbose = 0, callbacks = list(mine)
+  )
+  expect_length(mine$losses, 6L)
+  expect_equal(mine$losses[c(3, 6)], shown$metrics$loss)
+})
