@@ -143,3 +143,36 @@ test_that("the example of the R documentation runs in keras3", {
   expect_length(mine$losses, 6L)
   expect_equal(mine$losses[c(3, 6)], shown$metrics$loss)
 })
+
+# Where keras was installed with its tests, what they say of KerasCallback is tried with ours.
+test_that("keras 2.16's own tests of KerasCallback hold, with keras3's fit() underneath", {
+  skip_without_keras()
+  skip_if_not_installed("keras3")
+  file <- system.file("tests", "testthat", "test-callbacks.R", package = "keras")
+  skip_if_not(nzchar(file), "keras 2.16, installed with its tests, is there")
+  calls <- as.list(parse(file))
+  is_theirs <- function(call) is.call(call) && identical(call[[1]], quote(test_succeeds))
+  is_wanted <- function(call) is_theirs(call) && "KerasCallback" %in% all.names(call)
+  wanted <- Filter(is_wanted, calls)
+  expect_length(wanted, 3L)
+  env <- new.env(parent = asNamespace("keras3"))
+  env$KerasCallback <- KerasCallback
+  env$get_keras_implementation <- function() "tensorflow"
+  env$define_compile_and_fit <- function(callbacks) {
+    model <- keras3("keras_model_sequential")(input_shape = 784L)
+    model <- keras3("layer_dense")(model, 10L, activation = "softmax")
+    keras3("compile")(model, optimizer = "sgd", loss = "categorical_crossentropy")
+    data <- with_seed(1, matrix(stats::rexp(50 * 784), 50))
+    labels <- diag(10)[rep(1:10, 5), ]
+    keras3("fit")(model, data, labels, epochs = 1, verbose = 0, callbacks = callbacks)
+  }
+  tools <- c("expect_is", "expect_equal", "expect_true", "capture_warnings", "capture_output", "skip")
+  for (name in tools) assign(name, getExportedValue("testthat", name), env)
+  is_helper <- function(call) is.call(call) && identical(call[[2]], quote(expect_warns_and_out))
+  for (call in Filter(is_helper, calls)) eval(call, env)
+  old <- options(keras.predict_verbose = 0, keras.evaluate_verbose = 0, keras.fit_verbose = 0)
+  on.exit(options(old))
+  said <- utils::capture.output(for (call in wanted) eval(call[[3]], new.env(parent = env)))
+  expect_match(said, "TRAIN BEGIN", all = FALSE)
+  expect_match(said, "TRAIN END", all = FALSE)
+})

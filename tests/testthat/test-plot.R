@@ -65,3 +65,58 @@ test_that("what cannot be plotted is refused", {
   expect_error(plot(callback_loss_history()), class = "kguard_state_error")
   expect_error(plot(trained()$history, guard = "guard"), class = "kguard_option_error")
 })
+
+test_that("a guard marks its reverts in the plot of a history", {
+  skip_without_keras()
+  skip_if_not_installed("ggplot2")
+  guard <- callback_revert_on_loss_increase()
+  history <- fit_quietly(small_model(), list(Breaker$new(2, 4), guard))
+  plot <- plot(guard, history)
+  expect_equal(ggplot2::layer_data(plot, 1)$xintercept, c(2, 4))
+  drawn <- ggplot2::layer_data(plot, 3)
+  expect_identical(nrow(drawn), 4L)
+  expect_equal(drawn$y, unlist(history$history$loss), tolerance = 1e-6)
+})
+
+test_that("a guard without a history plots what its events hold", {
+  skip_without_keras()
+  skip_if_not_installed("ggplot2")
+  guard <- callback_revert_on_loss_increase("val_loss")
+  Scripted <- R6::R6Class("Scripted",
+    inherit = KerasCallback,
+    public = list(on_epoch_end = function(epoch, logs = NULL) list(val_loss = c(1, 3, 0.5, 9)[epoch]))
+  )
+  fit_quietly(small_model(), list(Scripted$new(), guard))
+  drawn <- ggplot2::layer_data(plot(guard), 3)
+  expect_equal(sort(drawn$y), c(0.5, 1, 3, 9))
+})
+
+test_that("keras3's own plot gets the reverts", {
+  skip_without_keras()
+  skip_if_not_installed("keras3")
+  skip_if_not_installed("ggplot2")
+  guard <- callback_revert_on_loss_increase()
+  data <- regression_data()
+  history <- keras3("fit")(keras3_model(), data$x, data$y,
+    epochs = 4, batch_size = 20, verbose = 0, view_metrics = FALSE,
+    callbacks = list(Breaker$new(3), guard)
+  )
+  own <- plot(history)
+  marked <- plot(guard, history)
+  expect_s3_class(marked, "ggplot")
+  expect_identical(length(marked$layers), length(own$layers) + 1L)
+  expect_equal(ggplot2::layer_data(marked, length(marked$layers))$xintercept[1], 3)
+})
+
+test_that("base graphics draw a guard's plot too", {
+  skip_without_keras()
+  guard <- callback_revert_on_loss_increase()
+  history <- fit_quietly(small_model(), list(Breaker$new(2), guard))
+  curves <- kguard:::history_curves(history)
+  file <- tempfile(fileext = ".png")
+  on.exit(unlink(file))
+  grDevices::png(file)
+  kguard:::base_plot_curves(curves, kguard:::reverted_epochs(guard))
+  grDevices::dev.off()
+  expect_gt(file.size(file), 2000)
+})
