@@ -2,6 +2,7 @@
 # make test            runs every check
 # make test-backends   runs the Python suite on JAX, on PyTorch and with the oldest supported Keras
 # make benchmark       measures what the guards cost and writes benchmarks/overhead.png
+# make benchmark-hooks measures what callbacks cost in R for each batch
 # They install what a fresh Debian or Ubuntu lacks; see tools/setup.sh.
 
 PYTHON = $(CURDIR)/.venv/bin/python
@@ -14,13 +15,13 @@ export TF_CPP_MIN_LOG_LEVEL = 3
 export PYTHONDONTWRITEBYTECODE = 1
 export KGUARD_TEST_KERAS = required
 
-.PHONY: demo test test-backends benchmark install document format lint types pytest rcheck package \
-	clean setup-demo setup-test
+.PHONY: demo test test-backends benchmark benchmark-hooks install document format lint types pytest \
+	rcheck coverage package clean setup-demo setup-test
 
 demo: setup-demo install
 	@R_LIBS=$(RLIB):$$R_LIBS Rscript examples/rescue.R
 
-test: setup-test lint types pytest package rcheck
+test: setup-test lint types pytest package coverage rcheck
 	@echo "all checks passed"
 
 test-backends: setup-test
@@ -31,6 +32,9 @@ test-backends: setup-test
 
 benchmark: setup-test
 	$(PYTHON) benchmarks/overhead.py --picture benchmarks/overhead.png
+
+benchmark-hooks: setup-test install
+	R_LIBS=$(RLIB):$$R_LIBS Rscript benchmarks/hooks.R
 
 setup-demo:
 	@tools/setup.sh demo
@@ -58,6 +62,7 @@ lint:
 	$(PYTHON) -m ruff check .
 	Rscript tools/lint.R
 	Rscript tools/roxygen.R --check
+	Rscript tools/spelling.R
 
 types:
 	$(PYTHON) -m mypy
@@ -68,6 +73,10 @@ pytest:
 # The wheel holds every module of the core, and imports without the checkout.
 package:
 	tools/check-wheel.sh
+
+# At least 95 % of the lines in R/ are run by the tests.
+coverage:
+	Rscript tools/coverage.R
 
 rcheck:
 	Rscript tools/check.R

@@ -25,13 +25,15 @@
 #'   \item{`batches_per_epoch`}{The number of batches in the longest epoch so far.}
 #' }
 #' `plot()` draws it and `as.data.frame()` gives the batches.
-#' @examples
-#' \dontrun{
+#' @examplesIf reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow")
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Dense(1L)))
+#' model$compile(keras$optimizers$SGD(0.1), "mse")
+#' x <- matrix(seq(-2, 2, length.out = 64))
 #' losses <- callback_loss_history()
-#' model |> fit(x, y, epochs = 5, callbacks = list(losses))
+#' history <- model$fit(x, 3 * x, epochs = 3L, verbose = 0L, callbacks = list(losses))
 #' head(losses$batches)
-#' plot(losses)
-#' }
+#' summary(losses)
 #' @export
 callback_loss_history <- function(path = NULL, every = 1) {
   LossHistory$new(path, every)

@@ -17,12 +17,16 @@
 #'   least 0.
 #' @param start_from_epoch Number of epochs at the start that are never the best.
 #' @return An R6 object of class `RestoreBest`, to be put in the list `callbacks` of `fit()`.
-#' @examples
-#' \dontrun{
+#' @examplesIf reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow")
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Dense(1L)))
+#' model$compile(keras$optimizers$SGD(0.1), "mse")
+#' x <- matrix(seq(-2, 2, length.out = 64))
 #' keep <- callback_restore_best("val_loss")
-#' model |> fit(x, y, validation_split = 0.2, epochs = 100, callbacks = list(keep))
+#' history <- model$fit(x, 3 * x,
+#'   validation_split = 0.25, epochs = 5L, verbose = 0L, callbacks = list(keep)
+#' )
 #' keep$best_epoch
-#' }
 #' @export
 callback_restore_best <- function(monitor = "val_loss", mode = "auto", min_delta = 0,
                                   restore_optimizer = FALSE, restore_random_state = FALSE,

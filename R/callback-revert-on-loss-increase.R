@@ -86,12 +86,16 @@
 #'
 #' @seealso [callback_revert_to_best_on_increase()], [callback_restore_best()],
 #'   [callback_loss_history()]
-#' @examples
-#' \dontrun{
-#' guard <- callback_revert_on_loss_increase("val_loss", tolerance = 1e-3, lr_factor = 0.5)
-#' model |> fit(x, y, validation_split = 0.2, epochs = 30, callbacks = list(guard))
+#' @examplesIf reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow")
+#' # With keras3: model |> fit(x, 3 * x, epochs = 8, callbacks = list(guard))
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Dense(1L)))
+#' model$compile(keras$optimizers$SGD(0.5), "mse")
+#' x <- matrix(seq(-2, 2, length.out = 64))
+#' guard <- callback_revert_on_loss_increase(lr_factor = 0.5, verbose = 1)
+#' history <- model$fit(x, 3 * x, epochs = 8L, verbose = 0L, callbacks = list(guard))
 #' guard$events
-#' }
+#' guard
 #' @export
 callback_revert_on_loss_increase <- function(
     monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0, reference = "best",

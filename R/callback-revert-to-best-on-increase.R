@@ -11,12 +11,14 @@
 #' @inheritParams callback_revert_on_loss_increase
 #' @return An R6 object of class `RevertToBestOnIncrease`, to be put in the list `callbacks` of
 #'   `fit()`.
-#' @examples
-#' \dontrun{
-#' guard <- callback_revert_to_best_on_increase("val_loss", relative_tolerance = 0.05)
-#' model |> fit(x, y, validation_split = 0.2, epochs = 30, callbacks = list(guard))
+#' @examplesIf reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow")
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Dense(1L)))
+#' model$compile(keras$optimizers$SGD(0.5), "mse")
+#' x <- matrix(seq(-2, 2, length.out = 64))
+#' guard <- callback_revert_to_best_on_increase(tolerance = 0.1, lr_factor = 0.5)
+#' history <- model$fit(x, 3 * x, epochs = 8L, verbose = 0L, callbacks = list(guard))
 #' guard$best_epoch
-#' }
 #' @export
 callback_revert_to_best_on_increase <- function(
     monitor = "loss", mode = "auto", tolerance = 0, relative_tolerance = 0, reference = "best",

@@ -68,8 +68,9 @@ Guard <- R6Class("kguard_guard",
   public = list(
     get_config = function() private$.kguard_python()$get_config(),
     print = function(...) {
-      lines <- vapply(bridge()$events(private$.kguard_python()), `[[`, "", "line")
-      cat(describe_guard(self, lines), sep = "\n")
+      core <- private$.kguard_python()
+      lines <- vapply(bridge()$events(core), `[[`, "", "line")
+      cat(describe_guard(self, bridge()$judged_by(core), lines), sep = "\n")
       invisible(self)
     }
   ),
@@ -137,10 +138,10 @@ as_mode <- function(value, like) {
   value
 }
 
-describe_guard <- function(guard, lines) {
+describe_guard <- function(guard, judged_by, lines) {
   best <- best_in_words(guard$best, guard$best_epoch)
   c(
-    sprintf("<%s> on %s", class(guard)[1L], guard$monitor),
+    sprintf("<%s> on %s", class(guard)[1L], judged_by),
     sprintf("  best: %s; events: %d", best, length(lines)),
     paste0("  ", lines)[seq_along(lines)]
   )

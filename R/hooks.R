@@ -25,8 +25,8 @@ overridden_hooks <- function(callback, base) {
 hooks_to_python <- function(callback, hooks, core, first, newest) {
   functions <- lapply(stats::setNames(hooks, hooks), function(hook) hook_function(callback, hook))
   tell <- function(params, model) {
-    as_hook(callback, "set_context", function() callback$set_context(params, model))
-    NULL
+    returned <- as_hook(callback, "set_context", function() callback$set_context(params, model))
+    if (identical(returned, interrupted)) returned
   }
   if (length(functions) == 0L) functions <- reticulate::dict()
   bridge()$r_callback(class_of(callback), functions, tell, newest, first, core)
@@ -36,23 +36,28 @@ hook_function <- function(callback, hook) {
   check_arguments(callback, hook)
   run <- function(...) {
     returned <- as_hook(callback, hook, function() callback[[hook]](...))
-    if (is_plain_named_list(returned)) returned
+    if (is_plain_named_list(returned) || identical(returned, interrupted)) returned
   }
   if (is_indexed(hook)) function(index, logs) run(index, logs) else function(logs) run(logs)
 }
 
 as_hook <- function(callback, hook, run) {
-  tryCatch(run(), error = function(parent) stop_in_hook(callback, hook, parent))
+  tryCatch(
+    run(),
+    error = function(parent) stop_in_hook(callback, hook, parent),
+    interrupt = function(condition) interrupted
+  )
 }
 
-empty_symbol <- formals(function(x) NULL)$x # the default of an argument that has none
+# Tells Python to interrupt the training: R must not jump over Python's frames to do so.
+interrupted <- "interrupted by the user"
 
 # A hook is called with its arguments in order, whatever it calls them.
 check_arguments <- function(callback, hook) {
-  takes <- formals(args(callback[[hook]]))
+  takes <- as.list(formals(args(callback[[hook]])))
   given <- if (is_indexed(hook)) c(sub("^on_.*(epoch|batch)_.*$", "\\1", hook), "logs") else "logs"
-  has_default <- vapply(takes, function(default) !identical(default, empty_symbol), NA)
-  required <- !has_default & names(takes) != "..."
+  is_required <- function(i) identical(unname(takes[i]), alist(, )[1])
+  required <- vapply(seq_along(takes), is_required, NA) & names(takes) != "..."
   enough <- "..." %in% names(takes) || length(takes) >= length(given)
   if (!enough || any(utils::tail(required, -length(given)))) {
     stop_kguard(

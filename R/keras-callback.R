@@ -30,6 +30,9 @@
 #' }
 #' `set_context(params, model)` is called before them, when the two fields are set anew.
 #'
+#' keras 2.16 has a class of this name too; the one of the package that was attached last is found, so
+#' write `kguard::KerasCallback` where both are.
+#'
 #' @section Errors:
 #' An error in a hook stops training. The message of the error that `fit()` then raises names the class
 #' and the hook, and its field `parent` is the condition that the hook raised (with reticulate before
@@ -38,7 +41,8 @@
 #' callbacks twice.
 #'
 #' @format An R6 class generator.
-#' @examples
+#' @examplesIf reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow")
+#' # With keras3: model |> fit(x, 3 * x, epochs = 3, callbacks = list(stopwatch))
 #' Stopwatch <- R6::R6Class("Stopwatch",
 #'   inherit = KerasCallback,
 #'   public = list(
@@ -51,10 +55,12 @@
 #' )
 #' stopwatch <- Stopwatch$new()
 #' stopwatch
-#' \dontrun{
-#' model |> fit(x, y, epochs = 2, callbacks = list(stopwatch))
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Dense(1L)))
+#' model$compile(keras$optimizers$SGD(0.1), "mse")
+#' x <- matrix(seq(-2, 2, length.out = 64))
+#' history <- model$fit(x, 3 * x, epochs = 3L, verbose = 0L, callbacks = list(stopwatch))
 #' stopwatch$seconds
-#' }
 #' @export
 KerasCallback <- R6Class("kguard_callback", # keras 2.16 has its own, slow way with class KerasCallback
   public = list(

@@ -10,7 +10,8 @@
 #' it is loaded on first use. Python needs Keras 3 and TensorFlow.
 #'
 #' @section Epochs and batches:
-#' In R they are numbered from 1. Epoch 0 is the state before training.
+#' In R they are numbered from 1. Epoch 0 is the state before training. In keras 2.16 the hooks of your
+#' own classes are given numbers from 0, as that package's own classes are.
 #'
 #' @keywords internal
 #' @importFrom R6 R6Class

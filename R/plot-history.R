@@ -10,13 +10,15 @@
 #' @param guard `NULL`, or a guard of the same `fit()`.
 #' @param ... Not used.
 #' @return A ggplot, or `x` invisibly where base graphics are used.
-#' @examples
-#' \dontrun{
+#' @examplesIf reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow")
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Dense(1L)))
+#' model$compile(keras$optimizers$SGD(0.5), "mse")
+#' x <- matrix(seq(-2, 2, length.out = 64))
 #' guard <- callback_revert_on_loss_increase(lr_factor = 0.5)
 #' losses <- callback_loss_history()
-#' model |> fit(x, y, epochs = 10, callbacks = list(guard, losses))
+#' history <- model$fit(x, 3 * x, epochs = 8L, verbose = 0L, callbacks = list(guard, losses))
 #' plot(losses, guard)
-#' }
 #' @export
 plot.kguard_history <- function(x, guard = NULL, ...) {
   parts <- plot_parts(x, guard)
@@ -37,6 +39,7 @@ plot_parts <- function(history, guard) {
     stop_kguard("kguard_state_error", "there is nothing to plot: the history has not been in a fit")
   }
   epochs <- epoch_curves(history$epochs)
+  epochs$loss[!is.finite(epochs$loss)] <- NA # a gap in the line
   batches$time <- batches$epoch - 1 + batches$batch / history$batches_per_epoch
   top <- highest_shown(epochs$loss)
   above <- is.finite(batches$loss) & batches$loss > top
@@ -46,7 +49,7 @@ plot_parts <- function(history, guard) {
     data.frame(time = batches$time[marked], what = rep("not finite", sum(marked))),
     data.frame(time = batches$time[above], what = rep("off the scale", sum(above)))
   )
-  batches$loss[bad | above] <- NA # a gap in the line
+  batches$loss[bad | above] <- NA
   shown <- c(batches$loss, epochs$loss[is.finite(epochs$loss)])
   list(
     batches = batches, epochs = epochs, marks = thinned(marks),

@@ -36,6 +36,7 @@ _WITHOUT_INDEX = (
     "on_predict_begin",
     "on_predict_end",
 )
+_INTERRUPTED = "interrupted by the user"  # what R returns for Ctrl-C in a hook
 _BEGINNINGS = ("on_train_begin", "on_test_begin", "on_predict_begin")
 
 
@@ -72,6 +73,11 @@ def events(guard: Any) -> list[dict[str, Any]]:
         }
         for event in guard.events
     ]
+
+
+def judged_by(guard: Any) -> str:
+    """The name of the quantity that a guard judges by, as its events have it."""
+    return str(guard._monitor_name())
 
 
 def columns(history: Any, what: str) -> dict[str, Any]:
@@ -133,8 +139,14 @@ def _from_one(index: int | None) -> int | None:
 
 
 def _merge(logs: dict[str, Any] | None, returned: Any) -> None:
+    _raise_if_interrupted(returned)
     if logs is not None and isinstance(returned, dict):
         logs.update(returned)
+
+
+def _raise_if_interrupted(returned: Any) -> None:
+    if returned == _INTERRUPTED:
+        raise KeyboardInterrupt
 
 
 def _indexed(function: Callable[..., Any], first: int) -> Callable[..., None]:
@@ -177,7 +189,7 @@ def _set_model(
         newest["callback"] = weakref.ref(self)
         if core is not None:
             core.set_model(model)
-        tell(self.params, model)
+        _raise_if_interrupted(tell(self.params, model))
 
     return set_model
 
@@ -187,6 +199,6 @@ def _set_params(tell: Callable[[Any, Any], Any], core: Any) -> Callable[..., Non
         keras.callbacks.Callback.set_params(self, params)
         if core is not None:
             core.set_params(params)
-        tell(params, self.model)
+        _raise_if_interrupted(tell(params, self.model))
 
     return set_params

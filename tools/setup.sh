@@ -11,7 +11,7 @@ die() { say "$*"; exit 1; }
 case "${1:-}" in
     demo) r_packages="reticulate R6 ggplot2"; tools=""; extras="tensorflow" ;;
     test)
-        r_packages="reticulate R6 ggplot2 testthat jsonlite roxygen2 lintr knitr rmarkdown"
+        r_packages="reticulate R6 ggplot2 testthat jsonlite roxygen2 lintr knitr rmarkdown covr spelling"
         tools="pandoc tidy qpdf"
         extras="tensorflow,plot,test"
         ;;

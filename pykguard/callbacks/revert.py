@@ -168,9 +168,10 @@ class _RevertGuard(Guard):
     def _warn_of_repetition(self) -> None:
         if not self._warned:
             self._warned = True
+            lower = "a lower `min_lr`" if self.lr_factor < 1 else "`lr_factor` below 1"
             self._warn(
                 "two epochs running were reverted to the same state with the same learning rate; "
-                "the same data may fail again and again. Use `lr_factor` below 1 or `max_reverts`, "
+                f"the same data may fail again and again. Use {lower} or `max_reverts`, "
                 "and no LearningRateScheduler, which sets the rate anew"
             )
 

@@ -66,6 +66,13 @@ def test_hooks_count_from_where_the_front_end_does():
     assert seen == [0, 1]
 
 
+def test_ctrl_c_in_a_hook_of_r_is_ctrl_c_in_python():
+    hooks = {"on_epoch_end": lambda index, logs: "interrupted by the user"}
+    callback, _ = r_callback(hooks)
+    with pytest.raises(KeyboardInterrupt):
+        helpers.dense_model().fit(X, Y, epochs=2, verbose=0, callbacks=[callback])
+
+
 def test_an_object_of_r_that_is_in_the_list_twice_is_refused():
     newest = {}
     first, second = (r_callback({}, newest=newest)[0] for _ in "ab")

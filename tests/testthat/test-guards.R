@@ -156,3 +156,11 @@ test_that("an error in training leaves the model usable", {
   fit_quietly(model, list(guard, losses))
   expect_identical(nrow(losses$epochs), 4L)
 })
+
+test_that("a guard with a probe says that it judges by it", {
+  skip_without_keras()
+  data <- regression_data()
+  guard <- callback_revert_on_loss_increase(probe = list(data$x, data$y))
+  expect_output(print(guard), "<RevertOnLossIncrease> on probe_loss", fixed = TRUE)
+  expect_output(print(callback_restore_best()), "<RestoreBest> on val_loss", fixed = TRUE)
+})

@@ -41,3 +41,42 @@ test_that("a KerasCallback works in keras3's fit(), evaluate() and predict(), no
   expect_identical(counts$tests, 1)
   expect_identical(counts$predictions, 1)
 })
+
+test_that("a run of tfruns records what it would without the guards", {
+  skip_without_keras()
+  skip_if_not_installed("keras3")
+  skip_if_not_installed("tfruns")
+  skip_if_not(reticulate::py_module_available("tensorboard"), "TensorBoard, which keras3 uses in a run")
+  folder <- tempfile("runs")
+  dir.create(folder)
+  on.exit(unlink(folder, recursive = TRUE))
+  script <- c(
+    "library(keras3)",
+    "library(kguard)",
+    "set.seed(1)",
+    "set_random_seed(1)",
+    "x <- matrix(rnorm(180), 60)",
+    "y <- x %*% c(1, -2, 3)",
+    "model <- keras_model_sequential(input_shape = 3) |> layer_dense(1)",
+    "model |> compile('sgd', 'mse')",
+    "history <- model |> fit(x, y, epochs = 4, verbose = 0, shuffle = FALSE, callbacks = CALLBACKS)"
+  )
+  guards <- "list(callback_revert_on_loss_increase(), callback_loss_history())"
+  recorded <- lapply(c("list()", guards), function(made) {
+    file <- file.path(folder, "train.R")
+    writeLines(sub("CALLBACKS", made, script, fixed = TRUE), file)
+    run_dir <- tempfile("run", folder)
+    output <- in_fresh_r(c(
+      sprintf("setwd(%s)", deparse(folder)),
+      sprintf("folder <- %s", deparse(run_dir)),
+      "tfruns::training_run('train.R', run_dir = folder, view = FALSE, echo = FALSE)",
+      "metrics <- jsonlite::read_json(file.path(folder, 'tfruns.d', 'metrics.json'))",
+      "cat('\\nlosses:', unlist(metrics$loss), '\\n')"
+    ))
+    found <- grep("^losses:", output, value = TRUE)
+    expect_length(found, 1L)
+    as.numeric(strsplit(found, " ")[[1]][-1])
+  })
+  expect_length(recorded[[1]], 4L)
+  expect_identical(recorded[[2]], recorded[[1]])
+})

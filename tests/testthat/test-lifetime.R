@@ -34,13 +34,15 @@ test_that("a hundred thousand batch hooks do not grow memory", {
   mine <- Mine$new()
   callback <- reticulate::r_to_py(mine)
   python <- in_python()
-  python$call(callback, 20000L)
-  invisible(gc())
-  before <- resident_bytes()
-  python$call(callback, 100000L)
-  invisible(gc())
-  expect_identical(mine$n, 120000)
-  expect_lt(resident_bytes() - before, 1e7) # 100 bytes a hook
+  # R's heap may grow once; what is kept for each hook grows in every span.
+  growth <- vapply(1:5, function(span) {
+    before <- resident_bytes()
+    python$call(callback, 20000L)
+    invisible(gc())
+    resident_bytes() - before
+  }, 0)
+  expect_identical(mine$n, 100000)
+  expect_lt(min(growth), 1e6) # 50 bytes a hook
 })
 
 test_that("nothing of a callback stays in Python after fit()", {
@@ -92,7 +94,10 @@ test_that("an interrupt stops training, and what there was is there", {
     "  how <- tryCatch(",
     "    model$fit(x, y, epochs = 100000L, batch_size = 100L, verbose = 0L,",
     "      callbacks = list(keep, losses, stops)),",
-    "    interrupt = function(condition) 'interrupt')",
+    "    interrupt = function(condition) 'interrupt',",
+    "    error = function(error) {", # so does an old reticulate call it
+    "      sub('.*KeyboardInterrupt.*', 'interrupt', paste(conditionMessage(error), collapse = ' '))",
+    "    })",
     "  keep$restore()",
     "  n <- nrow(losses$epochs)",
     "  finite <- all(is.finite(as.numeric(model$predict(x, verbose = 0L))))",
