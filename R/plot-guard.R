@@ -30,7 +30,7 @@ plot.kguard_guard <- function(x, history = NULL, ...) {
       "give the history that fit() returned too"
     )
   }
-  if (requireNamespace("ggplot2", quietly = TRUE)) {
+  if (has_ggplot2()) {
     return(ggplot_curves(curves, reverts))
   }
   base_plot_curves(curves, reverts)

@@ -22,12 +22,14 @@
 #' @export
 plot.kguard_history <- function(x, guard = NULL, ...) {
   parts <- plot_parts(x, guard)
-  if (requireNamespace("ggplot2", quietly = TRUE)) {
+  if (has_ggplot2()) {
     return(ggplot_history(parts))
   }
   base_plot_history(parts)
   invisible(x)
 }
+
+has_ggplot2 <- function() requireNamespace("ggplot2", quietly = TRUE)
 
 # What is to be drawn, on an axis on which epoch `e` ends at `e`.
 plot_parts <- function(history, guard) {

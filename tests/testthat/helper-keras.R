@@ -72,3 +72,27 @@ in_fresh_r <- function(code, env = character()) {
     stdout = TRUE, stderr = TRUE, env = c(libraries, env)
   ))
 }
+
+# Runs code while a function of kguard's is another one.
+with_function <- function(name, value, code) {
+  namespace <- asNamespace("kguard")
+  old <- get(name, namespace)
+  set <- function(value) {
+    unlockBinding(name, namespace)
+    assign(name, value, namespace)
+    lockBinding(name, namespace)
+  }
+  on.exit(set(old))
+  set(value)
+  code
+}
+
+# Draws into a file, and returns how large it became.
+drawn_bytes <- function(code) {
+  file <- tempfile(fileext = ".png")
+  on.exit(unlink(file))
+  grDevices::png(file)
+  force(code)
+  grDevices::dev.off()
+  file.size(file)
+}

@@ -164,3 +164,26 @@ test_that("a guard with a probe says that it judges by it", {
   expect_output(print(guard), "<RevertOnLossIncrease> on probe_loss", fixed = TRUE)
   expect_output(print(callback_restore_best()), "<RestoreBest> on val_loss", fixed = TRUE)
 })
+
+test_that("a probe may hold arrays of Python's, and lists for several inputs", {
+  skip_without_keras()
+  data <- regression_data()
+  numpy <- reticulate::import("numpy", convert = FALSE)
+  as_numpy <- function(values) numpy$array(values, dtype = "float32")
+  guards <- list(
+    callback_revert_on_loss_increase(probe = list(data$x, data$y)),
+    callback_revert_on_loss_increase(probe = list(as_numpy(data$x), as_numpy(data$y)))
+  )
+  for (guard in guards) fit_quietly(small_model(), list(guard))
+  expect_equal(guards[[1]]$best, guards[[2]]$best, tolerance = 1e-6)
+
+  layers <- keras()$layers
+  a <- layers$Input(list(1L))
+  b <- layers$Input(list(2L))
+  model <- keras()$Model(list(a, b), layers$Dense(1L)(layers$Concatenate()(list(a, b))))
+  model$compile("sgd", "mse")
+  inputs <- list(data$x[, 1, drop = FALSE], data$x[, 2:3])
+  guard <- callback_restore_best("loss", probe = list(inputs, data$y))
+  model$fit(inputs, data$y, epochs = 2L, verbose = 0L, callbacks = list(guard))
+  expect_true(is.finite(guard$best))
+})

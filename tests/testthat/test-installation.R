@@ -58,3 +58,37 @@ test_that("a missing Python module is a clear message with the line to run", {
   expect_match(text, "-m pip install keras tensorflow", fixed = TRUE)
   expect_false(grepl("Traceback", text))
 })
+
+test_that("what is done when the package is loaded can be done again", {
+  skip_without_keras()
+  expect_no_error <- function(code) expect_error(code, NA)
+  expect_no_error(kguard:::.onLoad(dirname(system.file(package = "kguard")), "kguard"))
+  Mine <- R6::R6Class("Mine", inherit = KerasCallback)
+  Other <- R6::R6Class("Other", public = list(x = 1))
+  kguard:::refuse_ours()
+  expect_error(reticulate::r_to_py(Mine), "Mine.*\\$new\\(\\)", class = "kguard_hook_error")
+  expect_false(inherits(tryCatch(reticulate::r_to_py(Other), error = identity), "kguard_hook_error"))
+})
+
+test_that("a missing module is named with the line that installs it", {
+  skip_without_keras()
+  refused <- function(code, pattern) expect_error(code, pattern, class = "kguard_python_error")
+  refused(kguard:::stop_missing_module("keras"), "-m pip install keras tensorflow")
+  refused(kguard:::stop_missing_module("jax"), "-m pip install keras jax")
+  refused(kguard:::require_modules("no_such_backend"), "'no_such_backend'")
+})
+
+test_that("a process that is not the one in which Python was started is told so", {
+  skip_without_keras()
+  callback_restore_best()
+  the <- kguard:::the
+  process <- the$process
+  on.exit(the$process <- process)
+  the$process <- process + 1L
+  expect_error(callback_restore_best(), "fork of the process", class = "kguard_python_error")
+})
+
+test_that("it is seen which package calls", {
+  expect_true(kguard:::is_called_by("testthat"))
+  expect_false(kguard:::is_called_by("no.such.package"))
+})

@@ -194,3 +194,60 @@ test_that("a callback prints the hooks it overrides", {
   expect_output(print(recorder("on_epoch_end")), "<Recorder>\n  hooks: on_epoch_end")
   expect_output(print(KerasCallback$new()), "hooks: none")
 })
+
+test_that("the base class has every hook, so that super can be called", {
+  callback <- KerasCallback$new()
+  aliases <- unname(kguard:::hook_aliases)
+  for (hook in c(kguard:::hook_names, aliases)) {
+    given <- if (kguard:::is_indexed(hook)) list(1L, list(loss = 1)) else list(list(loss = 1))
+    expect_null(do.call(callback[[hook]], given), label = hook)
+  }
+  callback$set_context(list(epochs = 3L), "a model")
+  expect_identical(callback$params$epochs, 3L)
+  expect_identical(callback$model, "a model")
+})
+
+test_that("super of every hook of a guard runs the guard, with its params and model", {
+  skip_without_keras()
+  hooks <- c("on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_train_batch_end")
+  passing <- lapply(stats::setNames(hooks, hooks), function(hook) {
+    eval(bquote(function(index, logs = NULL) super[[.(hook)]](index, logs)))
+  })
+  Passes <- R6::R6Class("Passes",
+    inherit = RevertOnLossIncrease,
+    public = c(passing, list(
+      seen = NULL,
+      on_train_begin = function(logs = NULL) {
+        super$on_train_begin(logs)
+        self$seen <- self$params$epochs
+      },
+      on_train_end = function(logs = NULL) super$on_train_end(logs)
+    ))
+  )
+  mine <- Passes$new()
+  alone <- callback_revert_on_loss_increase()
+  fit_quietly(small_model(), list(Breaker$new(2), mine))
+  fit_quietly(small_model(), list(Breaker$new(2), alone))
+  expect_identical(mine$seen, 4L)
+  expect_identical(mine$events$epoch, 2L)
+  same <- setdiff(names(alone$events), "reason") # which names the model's layers
+  expect_equal(mine$events[same], alone$events[same])
+})
+
+test_that("an interrupt in a hook is passed on to Python as such", {
+  skip_without_keras()
+  interrupt <- structure(class = c("interrupt", "condition"), list(message = "", call = NULL))
+  Stops <- R6::R6Class("Stops",
+    inherit = KerasCallback,
+    public = list(
+      set_context = function(params = NULL, model = NULL) stop(interrupt),
+      on_epoch_end = function(epoch, logs = NULL) stop(interrupt)
+    )
+  )
+  python <- reticulate::r_to_py(Stops$new())
+  caught <- function(code) {
+    tryCatch(code, interrupt = function(i) "KeyboardInterrupt", error = conditionMessage)
+  }
+  expect_match(caught(python$on_epoch_end(0L)), "KeyboardInterrupt")
+  expect_match(caught(python$set_params(list(epochs = 1L))), "KeyboardInterrupt")
+})

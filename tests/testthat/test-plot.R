@@ -108,15 +108,44 @@ test_that("keras3's own plot gets the reverts", {
   expect_equal(ggplot2::layer_data(marked, length(marked$layers))$xintercept[1], 3)
 })
 
-test_that("base graphics draw a guard's plot too", {
+test_that("without ggplot2 base graphics draw, and the object comes back", {
   skip_without_keras()
   guard <- callback_revert_on_loss_increase()
-  history <- fit_quietly(small_model(), list(Breaker$new(2), guard))
-  curves <- kguard:::history_curves(history)
-  file <- tempfile(fileext = ".png")
-  on.exit(unlink(file))
-  grDevices::png(file)
-  kguard:::base_plot_curves(curves, kguard:::reverted_epochs(guard))
-  grDevices::dev.off()
-  expect_gt(file.size(file), 2000)
+  losses <- callback_loss_history()
+  history <- fit_quietly(small_model(), list(Breaker$new(2), guard, losses))
+  with_function("has_ggplot2", function() FALSE, {
+    expect_gt(drawn_bytes(expect_identical(plot(guard, history), guard)), 2000)
+    expect_gt(drawn_bytes(expect_identical(plot(losses, guard), losses)), 2000)
+  })
+})
+
+test_that("a history with its own plot method is drawn by it, and marked", {
+  marked <- function(plot) kguard:::over_its_own_plot(plot, c(2L, 3L), "the guard")
+  bare <- drawn_bytes(plot(1:4))
+  expect_gt(drawn_bytes(expect_identical(marked(plot(1:4)), "the guard")), bare)
+  skip_if_not_installed("ggplot2")
+  theirs <- ggplot2::ggplot(data.frame(x = 1:4), ggplot2::aes(x, x)) + ggplot2::geom_point()
+  ours <- marked(theirs)
+  expect_equal(ggplot2::layer_data(ours, 2)$xintercept, 2:3)
+  expect_identical(ours$labels$caption, "dashed: epoch taken back")
+})
+
+test_that("a guard's plot is logarithmic where its values span magnitudes", {
+  skip_if_not_installed("ggplot2")
+  curves <- data.frame(epoch = 1:4, value = c(1000, 10, 1, 0.5), what = "loss")
+  is_log <- function(plot) any(grepl("log", plot$scales$get_scales("y")$trans$name))
+  expect_true(is_log(kguard:::ggplot_curves(curves, 2L)))
+  curves$value <- c(2, 1, 1, 0)
+  expect_null(kguard:::ggplot_curves(curves, 2L)$scales$get_scales("y"))
+})
+
+test_that("an epoch whose loss is infinite is a gap in the line", {
+  skip_without_keras()
+  losses <- callback_loss_history()
+  Scripted <- R6::R6Class("Scripted",
+    inherit = KerasCallback,
+    public = list(on_epoch_end = function(epoch, logs = NULL) list(loss = c(2, Inf, 1)[epoch]))
+  )
+  fit_quietly(small_model(), list(Scripted$new(), losses), epochs = 3L)
+  expect_identical(kguard:::plot_parts(losses, NULL)$epochs$loss, c(2, NA, 1))
 })
