@@ -16,7 +16,7 @@ from pykguard import LossHistory, RestoreBest, RevertOnLossIncrease, RevertToBes
 if helpers.BACKEND != "tensorflow":
     pytest.skip("elsewhere all variables are checked at once", allow_module_level=True)
 
-from pykguard.snapshots import _tensorflow
+from pykguard.snapshots import _tensorflow, snapshots_for
 
 X, Y = helpers.line(32)
 
@@ -242,3 +242,23 @@ def test_a_history_says_that_the_undone_step_is_not_in_the_mean():
     undone = (rows["epoch"] == 2) & (rows["batch"] == 0)
     assert np.isnan(rows["loss"][undone]).all()
     assert np.isfinite(rows["loss"][~undone]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_broken_number_is_found_in_each_precision(dtype, value):
+    model = keras.Sequential([keras.Input((4,), dtype=dtype), keras.layers.Dense(3, dtype=dtype)])
+    kernel = model.weights[0]
+    snapshots = snapshots_for(model, optimizer=False)
+    for last, broken in ((1.0, []), (value, [kernel.path])):
+        kernel.assign(np.append(np.ones(11), last).reshape(4, 3))
+        looked = snapshots.look()
+        assert looked.broken == []
+        assert snapshots.check_rest(looked.taken, if_good=lambda: None)() == broken
+
+
+def test_numbers_whose_squares_overflow_are_not_broken():
+    model = helpers.dense_model()
+    model.weights[0].assign(np.full(model.weights[0].shape, 1e30, "float32"))
+    snapshots = snapshots_for(model, optimizer=False)
+    assert snapshots.check_rest(snapshots.look().taken, if_good=lambda: None)() == []

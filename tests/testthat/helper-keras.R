@@ -96,3 +96,14 @@ drawn_bytes <- function(code) {
   grDevices::dev.off()
   file.size(file)
 }
+
+# As the R documentation's example has it.
+BatchLosses <- R6::R6Class("LossHistory",
+  inherit = KerasCallback,
+  public = list(
+    losses = NULL,
+    on_batch_end = function(batch, logs = list()) {
+      self$losses <- c(self$losses, logs[["loss"]])
+    }
+  )
+)

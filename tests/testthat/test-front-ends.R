@@ -126,15 +126,6 @@ test_that("the example of the R documentation runs in keras 2.16", {
 test_that("the example of the R documentation runs in keras3", {
   skip_without_keras()
   skip_if_not_installed("keras3")
-  BatchLosses <- R6::R6Class("LossHistory",
-    inherit = KerasCallback,
-    public = list(
-      losses = NULL,
-      on_batch_end = function(batch, logs = list()) {
-        self$losses <- c(self$losses, logs[["loss"]])
-      }
-    )
-  )
   mine <- BatchLosses$new()
   data <- regression_data()
   shown <- keras3("fit")(keras3_model(), data$x, data$y,

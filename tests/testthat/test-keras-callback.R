@@ -65,15 +65,6 @@ test_that("hooks of fit, evaluate and predict are called in Keras' order, counte
 
 test_that("the example of the R documentation records the running mean of each batch", {
   skip_without_keras()
-  BatchLosses <- R6::R6Class("LossHistory",
-    inherit = KerasCallback,
-    public = list(
-      losses = NULL,
-      on_batch_end = function(batch, logs = list()) {
-        self$losses <- c(self$losses, logs[["loss"]])
-      }
-    )
-  )
   mine <- BatchLosses$new()
   ours <- callback_loss_history()
   fit_quietly(small_model(), list(mine, ours))
