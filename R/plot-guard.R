@@ -24,10 +24,10 @@ plot.kguard_guard <- function(x, history = NULL, ...) {
     return(over_its_own_plot(plot(history, ...), reverts, invisible(x)))
   }
   curves <- if (is.null(history)) event_curves(x) else history_curves(history)
-  if (nrow(curves) == 0L) {
+  if (length(shown_values(curves)) == 0L) {
     stop_kguard(
-      "kguard_state_error", "there is nothing to plot: no event of the guard has a finite value; ",
-      "give the history that fit() returned too"
+      "kguard_state_error", "there is nothing to plot: no value is finite. ",
+      "Without a history only the guard's events are drawn"
     )
   }
   if (has_ggplot2()) {
@@ -75,19 +75,22 @@ history_curves <- function(history) {
     data.frame(epoch = seq_along(values), value = values, what = rep(name, length(values)))
   }
   rows <- do.call(rbind, lapply(names(metrics), curve))
-  rows[is.finite(rows$value), ]
+  rows$value[!is.finite(rows$value)] <- NA # a gap in the line
+  rows
 }
+
+shown_values <- function(curves) curves$value[!is.na(curves$value)]
 
 ggplot_curves <- function(curves, reverts) {
   epoch <- value <- what <- NULL # columns, for R CMD check
   aes <- ggplot2::aes
   plot <- ggplot2::ggplot(curves, aes(epoch, value, colour = what)) +
     revert_lines(reverts) +
-    ggplot2::geom_line() +
-    ggplot2::geom_point(size = 1.4) +
+    ggplot2::geom_line(na.rm = TRUE) +
+    ggplot2::geom_point(size = 1.4, na.rm = TRUE) +
     ggplot2::labs(x = "epoch", y = NULL, colour = NULL, caption = revert_caption(reverts)) +
     ggplot2::theme_minimal()
-  if (spans_magnitudes(curves$value)) plot + ggplot2::scale_y_log10() else plot
+  if (spans_magnitudes(shown_values(curves))) plot + ggplot2::scale_y_log10() else plot
 }
 
 base_plot_curves <- function(curves, reverts) {
@@ -96,7 +99,7 @@ base_plot_curves <- function(curves, reverts) {
   graphics::plot(
     curves$epoch, curves$value,
     type = "n", xlab = "epoch", ylab = "", bty = "n",
-    log = if (spans_magnitudes(curves$value)) "y" else ""
+    log = if (spans_magnitudes(shown_values(curves))) "y" else ""
   )
   graphics::abline(v = reverts, col = history_colours[["reverted"]], lty = 2L)
   for (name in names) {

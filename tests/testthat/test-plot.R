@@ -149,3 +149,19 @@ test_that("an epoch whose loss is infinite is a gap in the line", {
   fit_quietly(small_model(), list(Scripted$new(), losses), epochs = 3L)
   expect_identical(kguard:::plot_parts(losses, NULL)$epochs$loss, c(2, NA, 1))
 })
+
+test_that("an epoch that is not finite is a gap in a guard's plot, and marked", {
+  skip_without_keras()
+  skip_if_not_installed("ggplot2")
+  guard <- callback_revert_on_loss_increase("score", mode = "max")
+  Scripted <- R6::R6Class("Scripted",
+    inherit = KerasCallback,
+    public = list(on_epoch_end = function(epoch, logs = NULL) list(score = c(1, 2, NaN, 3)[epoch]))
+  )
+  history <- fit_quietly(small_model(), list(Scripted$new(), guard))
+  curves <- kguard:::history_curves(history)
+  expect_identical(curves$value[curves$what == "score"], c(1, 2, NA, 3))
+  drawn <- plot(guard, history)
+  expect_equal(ggplot2::layer_data(drawn, 1)$xintercept, 3)
+  expect_true(anyNA(ggplot2::layer_data(drawn, 2)$y))
+})
