@@ -12,7 +12,7 @@ from pykguard._errors import (
 from pykguard.callbacks.restore_best import RestoreBest
 from pykguard.callbacks.revert import RevertOnLossIncrease, RevertToBestOnIncrease
 from pykguard.events import Event
-from pykguard.history import LossHistory
+from pykguard.history import LossHistory, read_history
 
 __version__ = "0.1.0"
 
@@ -30,4 +30,5 @@ __all__ = [
     "SnapshotError",
     "UnsupportedError",
     "__version__",
+    "read_history",
 ]

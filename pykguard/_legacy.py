@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -36,27 +37,36 @@ class ScaledSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
         return cls(schedule, config["scale"], config["minimum"])
 
 
-class RecentLosses(tf_keras.metrics.Mean):
-    """The mean loss that tf_keras keeps, and the last `size` values that went into it."""
+class LegacyLossTracker(tf_keras.metrics.Mean):
+    """The mean loss that tf_keras keeps, and the last `size` values that went into it.
 
-    def __init__(self, size: int, name: str = "loss") -> None:
+    Attributes:
+        rate: The learning rate that is remembered with each value.
+        on_reset: None, or a function that is called before the mean starts anew.
+    """
+
+    def __init__(self, rate: Any, size: int, name: str = "loss") -> None:
         super().__init__(name=name)
         self.size = size
-        self.resets = 0
-        self.recent = self.add_weight(name="recent", shape=(size,), initializer="zeros")
+        self.rate = rate
+        self.on_reset: Callable[[], None] | None = None
+        self.recent = self.add_weight(name="recent", shape=(size, 3), initializer="zeros")
         self.n_added = self.add_weight(name="n_added", initializer="zeros", dtype="int32")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> Any:
         """Add one batch's loss; called by tf_keras, inside the compiled step."""
         added = super().update_state(values, sample_weight=sample_weight)
+        row = (values, 1 if sample_weight is None else sample_weight, self.rate.in_step())
+        row = tf.stack([tf.cast(each, self.recent.dtype) for each in row])
         place = tf.range(self.size) == self.n_added % self.size
-        kept = self.recent.assign(tf.where(place, tf.cast(values, self.recent.dtype), self.recent))
+        kept = self.recent.assign(tf.where(place[:, None], row, self.recent))
         with tf.control_dependencies([kept]):
             counted = self.n_added.assign_add(1)
         return tf.group(added, counted)
 
     def reset_state(self) -> None:
-        """Start a new epoch."""
-        for variable in self.variables:
+        """Start a new mean; what was remembered stays."""
+        if self.on_reset is not None:
+            self.on_reset()
+        for variable in (self.total, self.count):
             variable.assign(tf.zeros_like(variable))
-        self.resets += 1

@@ -33,7 +33,7 @@ class ScaledSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: Any) -> Any:
         """The rate at `step`."""
-        rate = self.schedule(step) if _is_schedule(self.schedule) else self.schedule()
+        rate = self.schedule(step) if is_schedule(self.schedule) else self.schedule()
         rate = keras.ops.convert_to_tensor(rate, dtype="float32")
         floor = keras.ops.minimum(rate, self.minimum)
         return keras.ops.maximum(rate * self.scale, floor)
@@ -81,6 +81,18 @@ def scale_learning_rate(model: Any, factor: float, minimum: float) -> None:
         model.make_train_function(force=True)
 
 
+def as_given(optimizer: Any) -> Any:
+    """An optimizer's rate as it was given: a schedule or a function, or else a variable."""
+    if hasattr(optimizer, "_learning_rate"):
+        return optimizer._learning_rate
+    return optimizer._hyper["learning_rate"]  # an optimizer of tf_keras' older kind
+
+
+def is_schedule(rate: Any) -> bool:
+    """Whether it is a learning-rate schedule of Keras 3."""
+    return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+
+
 def _legacy_schedule() -> Any:
     from pykguard._legacy import ScaledSchedule as LegacyScaledSchedule
 
@@ -89,7 +101,7 @@ def _legacy_schedule() -> Any:
 
 def _scale(optimizer: Any, factor: float, minimum: float, scaled: Any) -> bool:
     """Scale one optimizer's rate; returns whether the compiled step has to be rebuilt for it."""
-    rate = _as_given(optimizer)
+    rate = as_given(optimizer)
     if callable(rate):
         if isinstance(rate, scaled):
             rate, factor = rate.schedule, factor * rate.scale
@@ -100,20 +112,9 @@ def _scale(optimizer: Any, factor: float, minimum: float, scaled: Any) -> bool:
     return False
 
 
-def _as_given(optimizer: Any) -> Any:
-    """A schedule or a function, or else a number in some variable."""
-    if hasattr(optimizer, "_learning_rate"):
-        return optimizer._learning_rate
-    return optimizer._hyper["learning_rate"]  # an optimizer of tf_keras' older kind
-
-
 def _rate(optimizer: Any) -> float:
     """The rate that the optimizer would use now."""
-    rate = _as_given(optimizer)
+    rate = as_given(optimizer)
     if callable(rate) and not hasattr(optimizer, "_get_current_learning_rate"):
         return float(to_numpy(rate(optimizer.iterations)))  # tf_keras shows the last step's
     return float(to_numpy(optimizer.learning_rate))
-
-
-def _is_schedule(rate: Any) -> bool:
-    return isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)

@@ -16,7 +16,7 @@ from pykguard._warnings import warn
 from pykguard.callbacks import _turns
 from pykguard.callbacks._direction import infer_direction
 from pykguard.callbacks._initial import when_built
-from pykguard.callbacks._probe import Probe, as_probe
+from pykguard._probe import Probe, as_probe
 from pykguard.events import Action, Event, describe
 from pykguard.learning_rate import read_learning_rate
 from pykguard.rules._comparison import Direction

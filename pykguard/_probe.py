@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -13,27 +14,44 @@ from pykguard._errors import MonitorError, OptionTypeError, OptionValueError
 from pykguard._framework import backend_of
 from pykguard._random_state import untouched
 
-REQUIREMENT = (
-    "None or a tuple (x, y) or (x, y, sample_weight) of arrays with equally many rows, without NaN"
-)
+REQUIREMENT = "None or a tuple (x, y) or (x, y, sample_weight) of arrays with equally many rows"
 
 
-class Probe(NamedTuple):
+class Data(NamedTuple):
     """Inputs, targets and, if any, one weight for each row."""
 
     x: Any
     y: Any
     sample_weight: Any = None
 
-    def loss(self, model: Any) -> float:
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """Data on which a model is measured.
+
+    Attributes:
+        data: The data.
+        option: The option that they were given by.
+    """
+
+    data: Data
+    option: str = "probe"
+
+    def loss(self, model: Any, batch_size: int | None = None) -> float:
         """The model's loss on the probe, regularisation included."""
+        x, y, sample_weight = self.data
         with self._refusing(model), untouched():
             results = model.evaluate(
-                self.x, self.y, sample_weight=self.sample_weight, verbose=0, return_dict=True
+                x,
+                y,
+                sample_weight=sample_weight,
+                batch_size=batch_size,
+                verbose=0,
+                return_dict=True,
             )
         if "loss" not in results:
             raise MonitorError(
-                "`probe` needs a model whose `test_step` returns its loss; it returned "
+                f"`{self.option}` needs a model whose `test_step` returns its loss; it returned "
                 + (", ".join(results) or "nothing")
             )
         return float(results["loss"])
@@ -54,7 +72,7 @@ class Probe(NamedTuple):
             OptionValueError: It does not.
         """
         with self._refusing(model):
-            model(keras.tree.map_structure(_symbolic, self.x))
+            model(keras.tree.map_structure(_symbolic, self.data.x))
 
     @contextmanager
     def _refusing(self, model: Any) -> Iterator[None]:
@@ -64,7 +82,7 @@ class Probe(NamedTuple):
         except Exception as error:
             _give_back(held)
             requirement = f"data that the model can be evaluated on ({_first_line(error)})"
-            raise OptionValueError("probe", requirement, _shapes(self)) from error
+            raise OptionValueError(self.option, requirement, _shapes(self.data)) from error
 
 
 def _values(model: Any) -> list[tuple[Any, Any]]:
@@ -80,28 +98,40 @@ def _give_back(held: list[tuple[Any, Any]]) -> None:
             variable.assign(value)
 
 
-def as_probe(value: Any) -> Probe | None:
-    """Check the option `probe`.
+def as_probe(value: Any, option: str = "probe", *, may_hold_nan: bool = False) -> Probe | None:
+    """Check an option that is a fixed data set, or None.
 
     Raises:
         OptionTypeError: It is not a tuple or list of two or three parts, or a part is not numeric.
-        OptionValueError: The parts do not have equally many rows, or have none, or hold a NaN,
-            with which every epoch would be worse.
+        OptionValueError: The parts do not have equally many rows, or have none, or hold a NaN where
+            they may not: with one in its probe a guard finds every epoch worse.
     """
+    requirement = REQUIREMENT if may_hold_nan else REQUIREMENT + ", without NaN"
     if value is None:
         return None
     if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
-        raise OptionTypeError("probe", REQUIREMENT, value)
-    probe = Probe(*(_as_arrays(part) for part in value))
-    if probe.x is None:
-        raise OptionTypeError("probe", REQUIREMENT, value)
-    rows = {len(a) if np.ndim(a) else -1 for a in keras.tree.flatten(tuple(probe)) if a is not None}
+        raise OptionTypeError(option, requirement, value)
+    try:
+        data = Data(*(_as_arrays(part) for part in value))
+    except _NotNumericError as error:
+        raise OptionTypeError(option, requirement, error.part) from None
+    if data.x is None:
+        raise OptionTypeError(option, requirement, value)
+    rows = {len(a) if np.ndim(a) else -1 for a in keras.tree.flatten(tuple(data)) if a is not None}
     if len(rows) != 1 or rows & {-1, 0}:
-        raise OptionValueError("probe", REQUIREMENT, _shapes(probe))
-    for name, part in probe._asdict().items():
-        if any(_has_nan(array) for array in keras.tree.flatten(part)):
-            raise OptionValueError("probe", REQUIREMENT, _Words(f"NaN in {name}"))
-    return probe
+        raise OptionValueError(option, requirement, _shapes(data))
+    for name, part in data._asdict().items():
+        if not may_hold_nan and any(_has_nan(array) for array in keras.tree.flatten(part)):
+            raise OptionValueError(option, requirement, _Words(f"NaN in {name}"))
+    return Probe(data, option)
+
+
+class _NotNumericError(Exception):
+    """A part of the data is not numeric."""
+
+    def __init__(self, part: Any) -> None:
+        super().__init__(part)
+        self.part = part
 
 
 def _as_arrays(part: Any) -> Any:
@@ -110,9 +140,9 @@ def _as_arrays(part: Any) -> Any:
             is_tensor = keras.ops.is_tensor(leaf)
             array = keras.ops.convert_to_numpy(leaf) if is_tensor else np.asarray(leaf)
         except ValueError:  # rows of different lengths
-            raise OptionTypeError("probe", REQUIREMENT, leaf) from None
+            raise _NotNumericError(leaf) from None
         if array.dtype.kind not in "biufSU":
-            raise OptionTypeError("probe", REQUIREMENT, leaf)
+            raise _NotNumericError(leaf)
         return array
 
     if part is None:
@@ -128,8 +158,8 @@ class _Words(str):
     __repr__ = str.__str__
 
 
-def _shapes(probe: Probe) -> _Words:
-    parts = tuple(probe if probe.sample_weight is not None else probe[:2])
+def _shapes(data: Data) -> _Words:
+    parts = tuple(data if data.sample_weight is not None else data[:2])
     return _Words(f"arrays of shapes {keras.tree.map_structure(np.shape, parts)}")
 
 

@@ -1,0 +1,77 @@
+"""Where a record goes while it is made: a file, TensorBoard, both or neither."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from pykguard.events import Event
+from pykguard.history._columns import Batches
+from pykguard.history._facts import Facts
+from pykguard.history._rows import row_of_event, rows_of_batch, rows_of_epoch, rows_of_facts
+from pykguard.history_files import TensorBoardWriter, open_file
+
+_ON_BOARD = ("loss", "logged_loss", "learning_rate")
+
+
+class Outlets:
+    """Passes a record on, piece by piece.
+
+    Args:
+        path: Name of a file, or None.
+        log_dir: A folder for TensorBoard, or None.
+    """
+
+    def __init__(self, path: str | None, log_dir: str | None) -> None:
+        self._file = None if path is None else open_file(path)
+        self._board = None if log_dir is None else TensorBoardWriter(log_dir)
+        self._n_batches = 0
+
+    def __bool__(self) -> bool:
+        return self._file is not None or self._board is not None
+
+    def batch(self, batches: Batches, place: int) -> None:
+        """One batch."""
+        if self._file is not None:
+            self._file.append(rows_of_batch(batches, place))
+        if self._board is not None:
+            numbers = dict(batches.row(place))
+            known = {f"batch_{n}": numbers[n] for n in _ON_BOARD if not _is_missing(n, numbers)}
+            self._board.scalars("train", self._n_batches, known)
+        self._n_batches += 1
+
+    def epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """The metrics of an epoch."""
+        if self._file is not None:
+            self._file.append(rows_of_epoch(epoch, logs))
+        if self._board is not None:
+            for part, prefix in (("train", ""), ("validation", "val_")):
+                named = {
+                    f"epoch_{name[len(prefix) :]}": value
+                    for name, value in logs.items()
+                    if name.startswith("val_") == bool(prefix)
+                }
+                self._board.scalars(part, epoch, named)
+
+    def facts(self, facts: Facts) -> None:
+        """What else is known of an epoch."""
+        if self._file is not None:
+            self._file.append(rows_of_facts(facts))
+
+    def event(self, event: Event) -> None:
+        """What a guard did."""
+        if self._file is not None:
+            self._file.append([row_of_event(event)])
+        if self._board is not None:
+            self._board.text("guards", event.epoch, str(event))
+
+    def close(self) -> None:
+        """Close the file and TensorBoard's."""
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _is_missing(name: str, numbers: Mapping[str, float]) -> bool:
+    return name != "loss" and math.isnan(numbers[name])

@@ -1,0 +1,223 @@
+"""Making the record of one fit, from what its hooks are told."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from pykguard._framework import is_legacy, to_numpy
+from pykguard._probe import Probe
+from pykguard._warnings import warn
+from pykguard.events import Event
+from pykguard.history._columns import Batches, Epochs
+from pykguard.history._companions import Companions
+from pykguard.history._console import BarAverage
+from pykguard.history._facts import Facts, Sums
+from pykguard.history._fallback import Guess, OwnMean
+from pykguard.history._modes import measure
+from pykguard.history._outlets import Outlets
+from pykguard.history._rate import HostRate, needs_host
+from pykguard.history._record import Record
+from pykguard.history._steps import Rows, Steps
+from pykguard.history._tracker import install
+
+Logs = Mapping[str, Any]
+
+
+class Recording:
+    """Makes a record.
+
+    Args:
+        model: The model that is trained.
+        every: Which batches of an epoch are recorded.
+        outlets: Where the record goes besides.
+    """
+
+    def __init__(self, model: Any, every: int, outlets: Outlets) -> None:
+        reader = install(model)
+        rate = reader.tracker.rate
+        self._model = model
+        self._every = every
+        self._outlets = outlets
+        self._steps = Steps(reader, self._fill)
+        self._own_mean = OwnMean(model, reader.tracker)
+        self._rate = HostRate(model, rate) if needs_host(rate, model) else None
+        self._one_by_one = _steps_per_execution(model) == 1
+        self._batches = Batches(wide=keras.config.floatx() == "float64")
+        self._epochs = Epochs()
+        self._facts: list[Facts] = []
+        self._events: list[Event] = []
+        self._places: deque[int] = deque()  # of the steps that were not handed over yet
+        self._guess: Guess | None = None
+        self._open: tuple[Facts, Logs] | None = None
+        self._companions: Companions | None = None
+        self._warned = False
+        self._start = time.perf_counter()
+        self.begin_epoch(0, None, 0)
+
+    @property
+    def record(self) -> Record:
+        """The record so far, which goes on growing."""
+        self._steps.flush()
+        self._settle()
+        return Record(self._batches, self._epochs, self._facts, self._events)
+
+    def begin_epoch(self, epoch: int, companions: Companions | None, verbose: int) -> None:
+        """Finish the epoch before, of whose end everybody was told by now, and begin another."""
+        self._finish()
+        self._companions = companions
+        self._epoch = epoch
+        self._next = 0
+        self._sums = Sums()
+        self._bar = BarAverage(self._model, verbose)
+        self._verbose = verbose
+        self._last_logged = math.nan
+        self._resets_before = self._resets = self._steps.n_resets
+        self._batches.on_bar = verbose == 1 and not self._bar.averages
+
+    def end_batch(self, batch: int, logs: Logs) -> None:
+        """Note the batches of an execution that ends with `batch`, and what was logged after it."""
+        seconds = time.perf_counter() - self._start
+        n = 1 if self._one_by_one else self._steps.count(batch + 1 - self._next)
+        self._last_logged = logged = logs.get("loss", math.nan)
+        rate = math.nan if self._rate is None else self._rate.after_step()
+        last = self._next + n - 1
+        for number in range(self._next, last):  # nothing is logged within an execution
+            self._add(number, seconds, math.nan, rate, ())
+        others = list(_others(logs)) if len(logs) > 1 else []
+        if self._bar.averages:
+            self._bar.add(logged, n)
+            others.append(("console_loss", self._bar.value))
+        self._add(last, seconds, logged, rate, others)
+        self._next += n
+        if self._own_mean.exists:
+            self._guess = self._own_mean.after_steps(n)
+        self._steps.took(n)
+        if self._outlets:
+            self._steps.flush()
+        self._resets = self._steps.n_resets
+
+    def end_epoch(self, epoch: int, logs: Logs, data: Probe | None, model: Any) -> None:
+        """Note an epoch's metrics, and measure the model on `data`."""
+        self._steps.flush()
+        facts = Facts(epoch, verbose=self._verbose)
+        self._sums.write(facts)
+        facts.resets = self._resets - self._resets_before
+        facts.last_logged = float(self._last_logged)
+        if self._sums.is_exact:
+            facts.tracked = self._steps.mean()
+        if self._companions is not None and self._companions.bar_comes_later:
+            facts.running = self._companions.on_bar("loss")
+        if self._bar.averages:
+            facts.running_average = self._bar.value
+        numbers = dict(numbers_in(logs))
+        self._epochs.add(epoch, numbers)
+        self._outlets.epoch(epoch, numbers)
+        self._facts.append(facts)
+        self._open = facts, logs
+        if data is not None:
+            measured = measure(model, data, self._sums.batch_size)
+            facts.evaluated, facts.evaluated_training = measured.evaluated, measured.training
+            facts.evaluated_frozen, facts.regularisation = measured.frozen, measured.regularisation
+
+    def close(self) -> None:
+        """Finish the last epoch, and let go of the model and the files."""
+        self._steps.flush()
+        self._finish()
+        self._steps.close()
+        self._outlets.close()
+
+    # ---------------------------------------------------------------- inside
+    def _add(
+        self, number: int, seconds: float, logged: float, rate: float, others: Any
+    ) -> None:
+        batches = self._batches
+        batches.per_epoch = max(batches.per_epoch, number + 1)
+        recorded = number % self._every == 0
+        self._places.append(
+            batches.add(self._epoch, number, seconds, logged, rate, others) if recorded else -1
+        )
+
+    def _fill(self, rows: Rows | None, n: int) -> None:
+        """Fill in what the steps computed."""
+        places = [self._places.popleft() for _ in range(n)]
+        if rows is None:
+            self._fill_unknown(places)
+        else:
+            rates = None if self._rate is None else self._rate.of_last(n)
+            if rates is not None:
+                rows = np.column_stack([rows[:, :2], rates])
+            self._sums.add(rows[:, 0], rows[:, 1])
+            self._batches.fill(places, rows)
+        if self._outlets:
+            for place in places:
+                if place >= 0:
+                    self._outlets.batch(self._batches, place)
+
+    def _fill_unknown(self, places: list[int]) -> None:
+        self._sums.add_unknown(len(places))
+        if not self._warned:
+            self._warned = True
+            warn(
+                "LossHistory: a batch's own loss could not be seen, since a `train_step` does not "
+                "update the model's loss tracker, or a callback ran `test_on_batch()` or "
+                "`train_on_batch()` within an epoch; what is known of it stands in its place, with "
+                "`exact` False and the bound on the error in `error_bound`"
+            )
+        for place in places:
+            if place >= 0:
+                logged = self._batches.number("logged_loss", place)
+                self._batches.guess(place, *(self._guess or Guess(logged, 0, math.inf)))
+
+    def _settle(self) -> None:
+        """What is to be known once everybody was told of an epoch's end."""
+        if self._open is None or self._companions is None:
+            return
+        facts, logs = self._open
+        facts.history = self._companions.in_history(facts.epoch, "loss")
+        facts.bar = self._companions.on_bar("loss")
+        facts.logged = dict(numbers_in(logs)).get("loss", math.nan)
+        if self._bar.averages_at_end:
+            facts.bar_average = self._bar.at_end(facts.logged)
+        self._take_events()
+
+    def _take_events(self) -> None:
+        for event in self._companions.new_events() if self._companions else []:
+            self._events.append(event)
+            self._outlets.event(event)
+
+    def _finish(self) -> None:
+        self._settle()
+        if self._open is not None:
+            self._outlets.facts(self._open[0])
+            self._open = None
+
+
+def numbers_in(logs: Logs) -> Iterator[tuple[str, float]]:
+    """The metrics in `logs`; one of several values as `name[0]`, `name[1]` and so on."""
+    for name, value in logs.items():
+        if isinstance(value, float):
+            yield name, value
+            continue
+        values = np.asarray(value)
+        if values.dtype.kind not in "biuf":
+            continue  # a note of some callback, not a metric
+        if values.size == 1:
+            yield name, float(values.reshape(()))
+        else:
+            yield from ((f"{name}[{i}]", float(v)) for i, v in enumerate(values.ravel()))
+
+
+def _others(logs: Logs) -> Iterator[tuple[str, float]]:
+    return ((f"logged_{name}", value) for name, value in numbers_in(logs) if name != "loss")
+
+
+def _steps_per_execution(model: Any) -> int:
+    steps = model._steps_per_execution if is_legacy(model) else model.steps_per_execution
+    return int(to_numpy(steps))

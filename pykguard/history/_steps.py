@@ -1,0 +1,99 @@
+"""Which of the losses that a model's tracker remembers belong to which batches of `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pykguard.history._tracker import Reader
+
+Rows = np.ndarray[Any, Any]
+
+
+class Steps:
+    """Hands over the losses of training steps, some of them together, each exactly once.
+
+    `evaluate()` adds its batches to the same tracker. It starts the mean anew before, so whatever
+    was added since such a start and before the newest training step is not training's.
+
+    Args:
+        reader: Reads the model's tracker.
+        hand_over: Called with the rows of the next steps and how many steps that are; with None for
+            the rows where they cannot be known.
+
+    Attributes:
+        mean_before_reset: Keras' running mean when it was started anew; None if it was not since
+            the last training step.
+        n_resets: How often it was started anew.
+    """
+
+    def __init__(self, reader: Reader, hand_over: Callable[[Rows | None, int], None]) -> None:
+        self.mean_before_reset: float | None = None
+        self.n_resets = 0
+        self._reader = reader
+        self._hand_over = hand_over
+        self._pending = 0
+        self._aside = True
+        self._early: Rows | None = None
+        self._is_hidden = False
+        self._seen = reader.n_added()
+        reader.tracker.on_reset = self._before_reset
+
+    def close(self) -> None:
+        """Let go of the tracker."""
+        self._reader.tracker.on_reset = None
+
+    def count(self, planned: int) -> int:
+        """How many of an execution's steps were taken: its last may find less data than planned."""
+        if self._early is not None:
+            return len(self._early)
+        added = self._reader.n_added() - self._seen - self._pending
+        return min(planned, added) if added > 0 else planned
+
+    def took(self, n: int) -> None:
+        """Note that `n` steps of training were taken."""
+        if self._aside or self._is_hidden:
+            self._resume(n)
+            return
+        self._pending += n
+        if self._pending + n > self._reader.tracker.size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what was not yet."""
+        if self._pending:
+            n_added, n = self._reader.n_added(), self._pending
+            known = n_added - self._seen == n and not self._is_hidden
+            self._seen, self._pending = n_added, 0
+            self._hand_over(self._reader.last(n, n_added) if known else None, n)
+
+    def mean(self) -> float:
+        """Keras' running mean after the newest training step."""
+        return self._reader.mean() if self.mean_before_reset is None else self.mean_before_reset
+
+    def _resume(self, n: int) -> None:
+        n_added, rows = self._reader.n_added(), self._early
+        if rows is None and n_added - self._seen >= n and not self._is_hidden:
+            rows = self._reader.last(n, n_added)
+        self._is_hidden |= rows is None
+        self._seen, self._aside, self._early = n_added, False, None
+        if rows is None or len(rows) == n:
+            self.mean_before_reset = None
+        self._hand_over(rows, n)
+
+    def _before_reset(self) -> None:
+        n_added, n = self._reader.n_added(), self._pending
+        added = n_added - self._seen
+        if not self._aside:
+            self.mean_before_reset = self._reader.mean()
+            known = n <= added <= self._reader.tracker.size and not self._is_hidden
+            rows = self._reader.last(added, n_added) if known else None
+            if rows is not None and added > n:  # a step whose end was not reported yet
+                self._early = rows[n:]
+            self._pending = 0
+            if n:
+                self._hand_over(None if rows is None else rows[:n], n)
+        self._seen, self._aside = n_added, True
+        self.n_resets += 1

@@ -1,0 +1,155 @@
+"""A model's loss metric that also remembers the batches' own losses.
+
+Keras logs the running mean since the epoch began. Taking differences of running means loses
+precision as the epoch grows, so the loss is caught where Keras itself adds it up, in the compiled
+step. To read it back after each batch would cost more than all else that is recorded, so the last
+`size` batches are kept on the device and read together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from pykguard._framework import backend_of, is_legacy, to_numpy
+from pykguard.history._rate import StepRate
+
+SIZE = 256
+COLUMNS = ("loss", "size", "learning_rate")
+
+
+class LossTracker(keras.metrics.Mean):
+    """The mean that Keras keeps, and the last `size` values that went into it.
+
+    Attributes:
+        rate: The learning rate that is remembered with each value.
+        on_reset: None, or a function that is called before the mean starts anew.
+    """
+
+    def __init__(self, rate: StepRate, size: int, name: str = "loss") -> None:
+        super().__init__(name=name)
+        self.size = size
+        self.rate = rate
+        self.on_reset: Callable[[], None] | None = None
+        self.recent = self.add_variable((size, len(COLUMNS)), "zeros", name="recent")
+        self.n_added = self.add_variable((), "zeros", dtype="int32", name="n_added")
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Add one batch's loss; called by Keras, inside the compiled step."""
+        super().update_state(values, sample_weight=sample_weight)
+        recent, n_added = self.recent.value, self.n_added.value  # JAX takes no variables
+        row = (values, 1 if sample_weight is None else sample_weight, self.rate.in_step())
+        row = keras.ops.stack([keras.ops.cast(each, self.recent.dtype) for each in row])
+        place = keras.ops.arange(self.size) == n_added % self.size
+        self.recent.assign(keras.ops.where(keras.ops.expand_dims(place, 1), row, recent))
+        self.n_added.assign(n_added + 1)
+
+    def reset_state(self) -> None:
+        """Start a new mean; what was remembered stays."""
+        if self.on_reset is not None:
+            self.on_reset()
+        self.total.assign(0)
+        self.count.assign(0)
+
+
+class EagerLossTracker(keras.metrics.Mean):
+    """The same for PyTorch, where each operation on a variable would cost a part of the batch."""
+
+    def __init__(self, rate: StepRate, size: int, name: str = "loss") -> None:
+        super().__init__(name=name)
+        self.size = size
+        self.rate = rate
+        self.on_reset: Callable[[], None] | None = None
+        self.recent: deque[tuple[Any, Any, Any]] = deque(maxlen=size)
+        self.n_added = 0
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Add one batch's loss."""
+        super().update_state(values, sample_weight=sample_weight)
+        self.recent.append((values.detach(), sample_weight, self.rate.in_step()))
+        self.n_added += 1
+
+    def reset_state(self) -> None:
+        """Start a new mean; what was remembered stays."""
+        if self.on_reset is not None:
+            self.on_reset()
+        super().reset_state()
+
+
+class Reader:
+    """Reads a model's tracker between two batches."""
+
+    def __init__(self, model: Any, tracker: Any) -> None:
+        self._model = model
+        self.tracker = tracker
+
+    def n_added(self) -> int:
+        """How many batches were ever added."""
+        if isinstance(self.tracker, EagerLossTracker):
+            return self.tracker.n_added
+        return int(read_metric(self._model, self.tracker.n_added))
+
+    def last(self, n: int, n_added: int) -> np.ndarray[Any, Any]:
+        """The newest `n` rows of `COLUMNS`, oldest first, where `n_added` were added."""
+        if isinstance(self.tracker, EagerLossTracker):
+            kept = list(self.tracker.recent)
+            return np.array([[float(each) for each in row] for row in kept[len(kept) - n :]])
+        recent = read_metric(self._model, self.tracker.recent)
+        return np.asarray(recent[np.arange(n_added - n, n_added) % self.tracker.size])
+
+    def mean(self) -> float:
+        """The running mean as Keras would log it now: 0 where nothing was added."""
+        return mean_of(self._model, self.tracker)
+
+
+def mean_of(model: Any, metric: Any) -> float:
+    """The value of a metric that is a mean; 0, as Keras has it, where nothing was added."""
+    total, count = (read_metric(model, variable) for variable in (metric.total, metric.count))
+    return float(total / count) if count else 0.0
+
+
+def read_metric(model: Any, variable: Any) -> Any:
+    """A metric variable's value; within an epoch on JAX Keras holds that outside of the variable."""
+    state = getattr(model, "_jax_state", None)
+    if state and not model._jax_state_synced:
+        for each, value in zip(model.metrics_variables, state["metrics_variables"], strict=True):
+            if each is variable:
+                return to_numpy(value)
+    return to_numpy(variable)
+
+
+def install(model: Any) -> Reader:
+    """Let the model use a tracker that remembers.
+
+    It stays in the model, where it serves as the plain mean did, so that a later `fit` does not
+    compile its step again.
+    """
+    legacy = is_legacy(model)
+    place, name = (model.compiled_loss, "_total_loss_mean") if legacy else (model, "_loss_tracker")
+    steps = model._steps_per_execution if legacy else model.steps_per_execution
+    kind, size = _kind(model), max(SIZE, int(to_numpy(steps)))
+    tracker = getattr(place, name)
+    if isinstance(tracker, kind) and tracker.size == size:
+        tracker.rate.attach(model)
+        return Reader(model, tracker)
+    tracker = kind(StepRate(model), size)
+    # Past Keras' attribute tracking, which would list the metric twice.
+    object.__setattr__(place, name, tracker)
+    if legacy or model.built:
+        # The step may have been traced with the old tracker.
+        model.make_train_function(force=True)
+        model.test_function = None
+    return Reader(model, tracker)
+
+
+def _kind(model: Any) -> type:
+    if is_legacy(model):
+        from pykguard._legacy import LegacyLossTracker
+
+        return LegacyLossTracker
+    eager = backend_of(model) == "torch" and not model.jit_compile
+    return EagerLossTracker if eager else LossTracker

@@ -1,0 +1,170 @@
+"""The callback that records what the loss really was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pykguard import _checks
+from pykguard._callback import Callback
+from pykguard._errors import GuardError
+from pykguard._framework import require_one_replica
+from pykguard._probe import Probe, as_probe
+from pykguard.events import Event
+from pykguard.history._columns import Batches, Epochs
+from pykguard.history._companions import Companions, companions_of
+from pykguard.history._explanation import Explanation
+from pykguard.history._outlets import Outlets
+from pykguard.history._record import Record
+from pykguard.history._recording import Recording
+from pykguard.history_files import check_log_dir, check_path
+
+
+class LossHistory(Callback):
+    """Records each batch's own loss, what was logged for it, and each epoch; explains how they differ.
+
+    What Keras logs after batch `b` of an epoch is the mean since the epoch began, weighted by the
+    batch sizes `n`,
+
+        logged_b = sum(n_i * loss_i for i <= b) / sum(n_i for i <= b)
+
+    which hides a late spike. Here `loss_b` itself is recorded, regularisation and weights included,
+    as the compiled step computed it: measured before that batch's update.
+
+    A `train_step` of the user's own that does not update the model's loss tracker hides the loss.
+    If it keeps a `Mean` named `"loss"`, differences of its total are recorded, with `exact` False
+    and the bound on their error; if not, what was logged, with an infinite bound.
+
+    Each `fit` starts a new record; `path` is appended to, and its runs are numbered from 0. Up to
+    256 batches are read from the device together, each one if `path` or `log_dir` is given.
+
+    Args:
+        path: None, or the name of a .csv or .sqlite file to write while training runs, a row a
+            value, with the columns run, epoch, batch (empty for a whole epoch), name, value, exact.
+            A process that is killed loses no batch that had ended. Defaults to None.
+        every: Record every so many batches of an epoch, beginning with its first; epochs, and what
+            `explain()` says of them, are always those of all batches. Defaults to 1.
+        data: None, or a tuple `(x, y)` or `(x, y, sample_weight)`, usually the training data: at
+            the end of each epoch the model is evaluated on it, and run on it as in training, so
+            that `explain()` can say how History and `evaluate()` differ. Where `fit` has class
+            weights, give them as sample weights. Costs four forward passes. Defaults to None.
+        log_dir: None, or a folder for TensorBoard, which gets batch losses and epochs as scalars
+            and the events of guards as text; needs the package tensorboard. Defaults to None.
+
+    Raises:
+        OptionTypeError, OptionValueError: An option cannot be used; at the start of `fit`, if the
+            file is not one that a LossHistory wrote.
+        ImportError: `log_dir` was given and TensorBoard is not installed.
+
+    Example:
+        >>> history = LossHistory("losses.csv")
+        >>> model.fit(x, y, epochs=5, callbacks=[history])
+        >>> history.losses
+        >>> print(history.explain())
+    """
+
+    def __init__(
+        self, path: Any = None, *, every: int = 1, data: Any = None, log_dir: Any = None
+    ) -> None:
+        super().__init__()
+        self.path = check_path(path)
+        self.every = _checks.integer("every", every, minimum=1)
+        self.data: Probe | None = as_probe(data, "data", may_hold_nan=True)
+        self.log_dir = check_log_dir(log_dir)
+        self._recording: Recording | None = None
+        self._companions: Companions | None = None
+        self._record = Record(Batches(), Epochs(), [], [])
+
+    # ---------------------------------------------------------------- what users read
+    @property
+    def record(self) -> Record:
+        """The record of the newest `fit`, which later ones leave alone."""
+        return self._record if self._recording is None else self._recording.record
+
+    @property
+    def losses(self) -> np.ndarray[Any, Any]:
+        """Each recorded batch's own loss, in order: shape (batches,), float64."""
+        return self.record.losses
+
+    @property
+    def batches(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Columns of equal length, a row a batch; see `Record.batches`."""
+        return self.record.batches
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """The number of batches in the longest epoch so far."""
+        return self.record.batches_per_epoch
+
+    @property
+    def epochs(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Columns of equal length: epoch (from 0) and each metric, NaN where it is missing."""
+        return self.record.epochs
+
+    @property
+    def events(self) -> list[Event]:
+        """What the guards in the same fit did, oldest first."""
+        return self.record.events
+
+    def explain(self) -> Explanation:
+        """Why console, History, batch losses and `evaluate()` differ; see `Record.explain`."""
+        return self.record.explain()
+
+    def plot(self, guard: Any = None, ax: Any = None) -> Any:
+        """Draw the record; see `Record.plot`."""
+        return self.record.plot(guard, ax)
+
+    def to_pandas(self, what: str = "batches") -> Any:
+        """The batches or the epochs as a data frame of pandas; see `Record.to_pandas`."""
+        return self.record.to_pandas(what)
+
+    def get_config(self) -> dict[str, Any]:
+        """The options, such that `LossHistory(**history.get_config())` is an equal recorder."""
+        data = None if self.data is None else tuple(self.data.data)
+        return {"path": self.path, "every": self.every, "data": data, "log_dir": self.log_dir}
+
+    # ---------------------------------------------------------------- hooks
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begin a new record."""
+        self._begin()
+        require_one_replica(self.model, "LossHistory")
+        self._close()
+        self._companions = None
+        self._recording = Recording(self.model, self.every, Outlets(self.path, self.log_dir))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begin an epoch."""
+        if self._companions is None:
+            self._companions = companions_of(self)
+        self._running().begin_epoch(epoch, self._companions, _verbosity(self.params))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Record the batches that this execution took."""
+        self._running().end_batch(batch, logs or {})
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Record the epoch's metrics as History will hold them."""
+        model = None if self.data is None else self.model
+        self._running().end_epoch(epoch, {} if logs is None else logs, self.data, model)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Close the file."""
+        self._close()
+
+    # ---------------------------------------------------------------- inside
+    def _running(self) -> Recording:
+        if self._recording is None:
+            raise GuardError("LossHistory: a hook was called before `on_train_begin()`")
+        return self._recording
+
+    def _close(self) -> None:
+        if self._recording is not None:
+            recording, self._recording = self._recording, None
+            recording.close()
+            self._record = recording.record
+
+
+def _verbosity(params: dict[str, Any] | None) -> int:
+    verbose = (params or {}).get("verbose", 0)
+    return 1 if verbose == "auto" else int(verbose)
