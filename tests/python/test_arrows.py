@@ -50,6 +50,12 @@ def test_checks_and_errors_know_nothing_but_each_other(path):
     ] == []
 
 
+@pytest.mark.parametrize("path", files_in("history_files"), ids=lambda p: p.name)
+def test_history_files_know_no_keras(path):
+    allowed = ("pykguard._errors", "pykguard.history_files", "numpy", "tensorboard")
+    assert [n for n in imports_of(path) if not is_stdlib(n) and not within(n, *allowed)] == []
+
+
 @pytest.mark.parametrize("path", files_in("snapshots"), ids=lambda p: p.name)
 def test_snapshots_decide_nothing(path):
     assert [n for n in imports_of(path) if within(n, "pykguard.rules", "pykguard.callbacks")] == []
