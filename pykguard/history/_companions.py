@@ -26,14 +26,14 @@ class Companions:
         bars = [i for i, each in enumerate(callbacks) if hasattr(each, "progbar")]
         place = next((i for i, each in enumerate(callbacks) if each is own), -1)
         self.bar_comes_later = any(i > place for i in bars)
-        self._guards = [each for each in callbacks if isinstance(_events(each), list)]
-        self._seen = [len(_events(guard)) for guard in self._guards]
+        self._guards = [each for each in callbacks if hasattr(each, "n_reverts")]
+        self._seen = [len(guard.events) for guard in self._guards]
 
     def new_events(self) -> list[Event]:
         """What guards did since this was asked last, in the order of the list."""
         new: list[Event] = []
         for i, guard in enumerate(self._guards):
-            events = _events(guard)
+            events = guard.events
             new += events[self._seen[i] :]
             self._seen[i] = len(events)
         return new
@@ -69,7 +69,3 @@ def companions_of(callback: Any) -> Companions:
             return Companions(list(caller.callbacks), callback)
         frame = frame.f_back  # type: ignore[assignment]
     return Companions([callback], callback)
-
-
-def _events(callback: Any) -> Any:
-    return getattr(callback, "events", None)

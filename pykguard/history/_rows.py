@@ -85,16 +85,11 @@ def _record(columns: Mapping[str, Any]) -> Record:
         table.add(epoch, logs)
     told = [Facts.from_items(epoch, items) for epoch, items in facts.items()]
     of_batches = Batches.from_rows(
-            epochs[of_batch],
-            batches[of_batch],
-            names[of_batch],
-            values[of_batch],
-            columns["exact"][of_batch],
-        ),
-        table,
-        [Facts.from_items(epoch, items) for epoch, items in facts.items()],
-        [_event(*rows[i]) for i in np.flatnonzero(is_event)],
+        *(columns[c][of_batch] for c in ("epoch", "batch", "name", "value", "exact"))
     )
+    of_batches.on_bar = any(each.verbose == 1 for each in told)
+    events = [_event(*rows[i][:3]) for i in np.flatnonzero(is_event)]
+    return Record(of_batches, table, told, events)
 
 
 def _event(epoch: int, batch: int, name: str) -> Event:
