@@ -22,20 +22,15 @@ SUFFIXES = ["csv", "sqlite"]
 HEADER = "run,epoch,batch,name,value,exact\n"
 both = pytest.mark.parametrize("suffix", SUFFIXES)
 
-# The child processes of these tests need no Keras, which takes seconds to import.
-WITHOUT_KERAS = f"""
-import sys, types
-package = types.ModuleType("pykguard")
-package.__path__ = [{str(helpers.PACKAGE)!r}]
-sys.modules["pykguard"] = package
-from pykguard.history_files import open_file, read_rows
-"""
-
 
 def start(code, *arguments):
-    command = [sys.executable, "-c", WITHOUT_KERAS + code, *map(str, arguments)]
+    code = helpers.WITHOUT_KERAS + "from pykguard.history_files import open_file\n" + code
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
