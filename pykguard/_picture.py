@@ -98,10 +98,13 @@ def to_plot(
     span = _span(batches["epoch"], times, epochs["epoch"])
     edges = _scales.edges(np.concatenate([_NOTHING, *(curve.value for curve in curves.values())]))
 
+    typical = Line(*medians(*of_batches, _N_MEDIANS))
     lines = _batch_lines(of_batches, np.asarray(batches["exact"], dtype="bool"), n)
+    if len(times) > _DENSE:
+        lines["typical batch"] = typical
     lines |= {name: _thinned(curve, n) for name, curve in curves.items()}
     lines = {name: line for name, line in lines.items() if not np.isnan(line.value).all()}
-    log, limits = _scale(of_batches, lines, edges)
+    log, limits = _scale(lines, typical.value, edges)
     logged = _logged(batches)
     marked = {"each batch": Line(times[logged], of_batches.value[logged]), **curves}
     marks = [row for name, line in marked.items() for row in _marks(name, line, edges, span)]
@@ -139,13 +142,10 @@ def _gaps(values: Array) -> Array:
 def _batch_lines(line: Line, exact: Array, n: int) -> dict[str, Line]:
     kept = thin(*line, n)
     time, value = line.time[kept], _gaps(line.value[kept])
-    lines = {
+    return {
         "each batch": Line(time, np.where(exact[kept], value, np.nan)),
         "not exact": Line(time, np.where(exact[kept], np.nan, value)),
     }
-    if len(line.time) > _DENSE:
-        lines["typical batch"] = Line(*medians(*line, _N_MEDIANS))
-    return lines
 
 
 def _points(line: Line) -> Array:
@@ -199,7 +199,7 @@ def _span(epoch_of_batch: Array, times: Array, epochs: Array) -> Limits:
     return (float(starts.min()), float(ends.max())) if len(ends) else (0.0, 1.0)
 
 
-def _scale(batches: Line, lines: Mapping[str, Line], edges: Limits) -> tuple[bool, Limits]:
+def _scale(lines: Mapping[str, Line], typical: Array, edges: Limits) -> tuple[bool, Limits]:
     """Whether the losses are on a logarithmic scale, and its limits.
 
     They are where all are positive, and the highest is more than a hundred times the lowest of the
@@ -207,7 +207,7 @@ def _scale(batches: Line, lines: Mapping[str, Line], edges: Limits) -> tuple[boo
     """
     shown = _within(np.concatenate([_NOTHING, *(line.value for line in lines.values())]), edges)
     curves = [line.value for name, line in lines.items() if name in _CURVES]
-    trend = _within(np.concatenate([medians(*batches, _N_MEDIANS)[1], *curves]), edges)
+    trend = _within(np.concatenate([typical, *curves]), edges)
     log = shown.min(initial=1) > 0 and _scales.spans(np.append(trend, shown.max(initial=0)), 100)
     return log, _scales.limits(shown, log)
 

@@ -66,7 +66,8 @@ def plot_history(
     _draw_losses(picture, ax)
     if has_rate:
         _draw_rate(picture, lowest)
-        _draw_reverts(picture, lowest)
+        if not picture.many_reverts:
+            _draw_reverts(picture, lowest)
     _label_time(picture, lowest)
     for panel in panels[:, 0]:
         panel.spines[["top", "right"]].set_visible(False)

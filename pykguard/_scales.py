@@ -11,7 +11,7 @@ from pykguard._thin import Array
 Limits = tuple[float, float]
 
 _MARGIN = 0.04
-_DRAWABLE = 1e300  # beyond it the length of an axis is infinite
+_DRAWABLE = 1e280  # beyond it the length of an axis is infinite, or 0
 
 
 def edges(curves: Array) -> Limits:
@@ -30,7 +30,9 @@ def edges(curves: Array) -> Limits:
 
 def spans(values: Array, factor: float) -> bool:
     """Whether values are positive, and the highest is more than `factor` times the lowest."""
-    return len(values) > 0 and values.min() > 0 and bool(values.max() / factor > values.min())
+    if len(values) == 0 or not values.min() > 0:
+        return False
+    return bool(values.max() / factor > max(values.min(), 1 / _DRAWABLE))
 
 
 def limits(values: Array, log: bool, include_zero: bool = False) -> Limits:
@@ -39,8 +41,9 @@ def limits(values: Array, log: bool, include_zero: bool = False) -> Limits:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
     if log:
-        room = (high / low) ** _MARGIN
-        return low / room, high * room
+        low, high = math.log10(low), math.log10(high)
+        room = _MARGIN * (high - low)
+        return max(10 ** (low - room), 1 / _DRAWABLE), 10 ** (high + room)
     if include_zero:
         low, high = min(low, 0.0), max(high, 0.0)
     size = max(abs(low), abs(high))
