@@ -11,7 +11,7 @@ ggplot_history <- function(picture) {
     ggplot2::geom_blank(data = in_panel(corners(picture$span, picture$limits), "loss")) +
     revert_marks(picture) +
     ggplot2::geom_line(
-      data = lines, mapping = aes(colour = name, linewidth = name), na.rm = TRUE
+      data = twice_if_single(lines), mapping = aes(colour = name, linewidth = name), na.rm = TRUE
     ) +
     ggplot2::geom_point(
       data = dots, mapping = aes(colour = name), show.legend = FALSE,
@@ -33,6 +33,9 @@ ggplot_history <- function(picture) {
     ggplot2::theme(legend.position = "top", legend.box = "horizontal")
   if (nrow(picture$rate)) plot + rate_panel(picture) else plot
 }
+
+# ggplot2 has something to say on lines of which each has one point.
+twice_if_single <- function(lines) if (anyDuplicated(lines$name)) lines else rbind(lines, lines)
 
 entries <- function(order) ggplot2::guide_legend(order = order)
 
@@ -119,7 +122,11 @@ rate_panel <- function(picture) {
 
 # Panels whose heights are as their ranges, of which the second has ticks of its own.
 facet_with_ticks <- function(ticks, labels) {
-  facet <- ggplot2::facet_grid(panel ~ ., scales = "free_y", space = "free_y", switch = "y")
+  panel <- NULL # a column, for R CMD check
+  facet <- ggplot2::facet_grid(
+    rows = ggplot2::vars(factor(panel, c("loss", "learning rate"))),
+    scales = "free_y", space = "free_y", switch = "y"
+  )
   ggplot2::ggproto(NULL, facet,
     init_scales = function(layout, x_scale = NULL, y_scale = NULL, params) {
       scales <- facet$init_scales(layout, x_scale, y_scale, params)
