@@ -1,6 +1,7 @@
 """The picture of a loss history: what is chosen for it, and what Matplotlib draws of that."""
 
 import time
+from types import SimpleNamespace
 
 import helpers
 import keras
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from pykguard import Event, LossHistory, RevertOnLossIncrease
+from pykguard import Event, LossHistory, RevertOnLossIncrease, r_bridge
 from pykguard._picture import to_plot
 from pykguard._plot import plot_history
 
@@ -460,3 +461,14 @@ def test_a_million_batches_are_chosen_from_in_a_second():
     picture = to_plot(*run, [])
     assert time.perf_counter() - began < 1
     assert {9, 7} <= set(line(picture, "each batch")[1].tolist())
+
+
+def test_r_is_given_the_same_picture(marked):
+    batches, epochs, per_epoch = record([3, 2, 1, 4], 2, learning_rate=[0.1, 0.1, 0.05, 0.05])
+    history = SimpleNamespace(batches=batches, epochs=epochs, batches_per_epoch=per_epoch)
+    guard = RevertOnLossIncrease()
+    helpers.drive(guard, marked, [{"loss": 1}, {"loss": 2}])
+    for one, events in ((None, []), (guard, guard.events)):
+        expected = to_plot(batches, epochs, per_epoch, events)._asdict()
+        np.testing.assert_equal(r_bridge.picture(history, one), expected)
+    assert expected["reverts"]["time"].tolist() == [2]
