@@ -7,17 +7,21 @@ from hypothesis import strategies as st
 from pykguard._thin import buckets, first_of_each, medians, thin
 
 NUMBERS = st.one_of(
-    st.floats(-1e300, 1e300), st.sampled_from([0.0, 1.0, np.nan, np.inf, -np.inf]), st.just(np.nan)
+    st.integers(-9, 9).map(float),
+    st.floats(-1e300, 1e300),
+    st.sampled_from([np.nan, np.inf, -np.inf]),
 )
 
 
 @st.composite
 def series(draw):
     """Times that never fall, some of them equal, values, and a number of buckets."""
-    values = draw(st.lists(NUMBERS, max_size=120))
-    steps = draw(st.lists(st.sampled_from([0, 1, 1, 2, 17]), min_size=120, max_size=120))
-    times = np.cumsum(steps[: len(values)]) / draw(st.sampled_from([1, 3, 1000]))
-    return times, np.array(values), draw(st.integers(1, 12))
+    n = draw(st.integers(1, 6))
+    size = draw(st.integers(0, 12 * n))
+    values = draw(st.lists(NUMBERS, min_size=size, max_size=size))
+    steps = draw(st.lists(st.sampled_from([0, 1, 1, 2, 17]), min_size=size, max_size=size))
+    times = np.cumsum(steps) / draw(st.sampled_from([1, 3, 1000]))
+    return times, np.array(values), n
 
 
 def extremes(values):
@@ -26,7 +30,7 @@ def extremes(values):
 
 
 @given(series())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_what_is_kept_is_in_order_and_little(data):
     times, values, n = data
     kept = thin(times, values, n)
@@ -36,15 +40,15 @@ def test_what_is_kept_is_in_order_and_little(data):
 
 
 @given(series())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_short_series_is_kept_whole(data):
     times, values, n = data
     if len(values) <= 4 * n:
         assert thin(times, values, n).tolist() == list(range(len(values)))
 
 
-@given(series(), st.integers(0, 11), st.integers(1, 12))
-@settings(max_examples=400, deadline=None)
+@given(series(), st.integers(0, 5), st.integers(1, 6))
+@settings(max_examples=200, deadline=None)
 def test_every_window_of_whole_buckets_keeps_its_extremes_and_ends(data, first, width):
     times, values, n = data
     if len(values) == 0:
@@ -64,7 +68,7 @@ def test_every_window_of_whole_buckets_keeps_its_extremes_and_ends(data, first, 
 
 
 @given(series(), st.floats(0, 1), st.floats(0, 1))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_window_shows_less_than_it_holds_within_a_bucket_beside_it(data, start, size):
     times, values, n = data
     if len(values) == 0:
@@ -85,8 +89,9 @@ def test_no_window_shows_less_than_it_holds_within_a_bucket_beside_it(data, star
 def test_the_running_median_is_that_of_each_bucket(data):
     times, values, n = data
     at, found = medians(times, values, n)
-    assert (np.diff(at) >= 0).all()
     bucket = buckets(times, n)
+    stretches = [times[bucket == number] for number in np.unique(bucket)]
+    assert at.tolist() == [(stretch[0] + stretch[-1]) / 2 for stretch in stretches]
     parts = [values[bucket == number] for number in np.unique(bucket)]
     finite = [part[np.isfinite(part)] for part in parts]
     with np.errstate(over="ignore"):
