@@ -286,7 +286,7 @@ def test_a_rate_that_is_not_known_is_a_gap():
         (0.1 * 0.98 ** np.arange(300), True),
         (np.repeat([0.1, 0.05], 100), False),
         (np.full(9, 0.1), False),
-        (1e-3 * (1 + np.cos(np.linspace(0, np.pi, 300))), False),
+        (1e-3 * (1 + np.cos(np.linspace(0, np.pi, 300))) + 1e-6, False),
         (np.zeros(5), False),
     ],
 )
@@ -457,9 +457,9 @@ def test_a_million_batches_are_chosen_from_in_a_second():
     losses = random.gamma(30, 1 / 30, size=10**6)
     losses[[200_000, 555_555]] = 9, 7
     run = record(losses, 10**5, learning_rate=np.linspace(1e-3, 1e-5, 10**6))
-    began = time.perf_counter()
+    began = time.process_time()
     picture = to_plot(*run, [])
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert {9, 7} <= set(line(picture, "each batch")[1].tolist())
 
 

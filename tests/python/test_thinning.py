@@ -89,6 +89,7 @@ def test_no_window_shows_less_than_it_holds_within_a_bucket_beside_it(data, star
 def test_the_running_median_is_that_of_each_bucket(data):
     times, values, n = data
     at, found = medians(times, values, n)
+    assert len(at) <= n
     bucket = buckets(times, n)
     stretches = [times[bucket == number] for number in np.unique(bucket)]
     assert at.tolist() == [(stretch[0] + stretch[-1]) / 2 for stretch in stretches]
@@ -116,8 +117,8 @@ def test_a_million_values_are_thinned_in_half_a_second():
     values[random.integers(0, 10**6, 1000)] = np.nan
     values[[123_456, 777_777]] = 50, -50
     times = np.arange(10**6) / 1e5
-    began = time.perf_counter()
+    began = time.process_time()
     kept = thin(times, values, 1000)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert {123_456, 777_777} <= set(kept.tolist())
     assert len(kept) <= 5000

@@ -125,6 +125,26 @@ test_that("no spike of a long run is lost on its way to R", {
   expect_true("typical batch" %in% picture$lines$name)
 })
 
+test_that("base graphics have a panel for the learning rate too", {
+  skip_without_keras()
+  where <- NULL
+  lower_panel <- function(picture) {
+    graphics::plot.new()
+    where <<- graphics::par("fig")
+  }
+  with_function("base_rate", lower_panel, {
+    drawn_bytes(kguard:::base_plot_history(picture_of(wavy(30), 10, rate = rep(0.1, 30))))
+  })
+  expect_equal(where, c(0, 1, 0, 1 / 3.2), tolerance = 1e-3)
+})
+
+test_that("where no loss is finite the axis has no numbers", {
+  skip_without_keras()
+  skip_if_not_installed("ggplot2")
+  drawn <- ggplot2::ggplot_build(kguard:::ggplot_history(picture_of(rep(NaN, 30), 10)))
+  expect_null(drawn$layout$panel_params[[1L]]$y$breaks)
+})
+
 test_that("base graphics and ggplot2 draw whatever there is, and nothing is changed by it", {
   skip_without_keras()
   pictures <- list(
