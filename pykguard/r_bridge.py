@@ -16,6 +16,7 @@ import keras
 import pykguard
 from pykguard._callback import TWICE, Callback
 from pykguard._errors import GuardError, OptionTypeError, OptionValueError
+from pykguard._picture import to_plot
 from pykguard._warnings import hand_to
 
 _WITH_INDEX = (
@@ -87,6 +88,12 @@ def columns(history: Any, what: str) -> dict[str, Any]:
         if name in found:
             found[name] = found[name] + 1
     return found
+
+
+def picture(history: Any, guard: Any) -> dict[str, Any]:
+    """What a plot of a LossHistory shows, with the reverts of a guard unless it is None."""
+    events = [] if guard is None else guard.events
+    return to_plot(history.batches, history.epochs, history.batches_per_epoch, events)._asdict()
 
 
 def call(
