@@ -50,11 +50,10 @@ def measure(model: Any, probe: Probe, batch_size: int | None) -> Measured:
     evaluated = probe.loss(model, batch_size)
     rows = batch_size or DEFAULT_BATCH_SIZE
     try:
-        with _as_it_was(model), untouched():
-            training, _ = _mean(model, probe, rows, training=True)
-            with _frozen_batch_norm(model):
-                frozen, _ = _mean(model, probe, rows, training=True)
-            _, regularisation = _mean(model, probe, rows, training=False)
+        training, _ = _mean(model, probe, rows, training=True)
+        with _frozen_batch_norm(model):
+            frozen, _ = _mean(model, probe, rows, training=True)
+        _, regularisation = _mean(model, probe, rows, training=False)
     except Exception as error:
         warn(f"LossHistory: the model cannot be run on `data` as in training ({error})")
         training = frozen = regularisation = math.nan
@@ -65,16 +64,15 @@ def measure(model: Any, probe: Probe, batch_size: int | None) -> Measured:
 def _mean(model: Any, probe: Probe, rows: int, *, training: bool) -> tuple[float, float]:
     """The mean loss and the mean of the part that is the model's own losses."""
     losses, own, sizes = [], [], []
-    for x, y, sample_weight in _batches(probe, rows):
-        with _without_gradients(model):
+    options = {} if is_legacy(model) else {"training": training}
+    # Each run begins with the same moving statistics and draws the same random numbers.
+    with _as_it_was(model), untouched(), _without_gradients(model):
+        for x, y, weights in _batches(probe, rows):
             y_pred = model(x, training=training)
-            options = {} if is_legacy(model) else {"training": training}
-            loss = model.compute_loss(
-                x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **options
-            )
-        losses.append(float(to_numpy(loss)))
-        own.append(sum(float(to_numpy(each)) for each in model.losses))
-        sizes.append(len(keras.tree.flatten(x)[0]))
+            loss = model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weights, **options)
+            losses.append(float(to_numpy(loss)))
+            own.append(sum(float(to_numpy(each)) for each in model.losses))
+            sizes.append(len(keras.tree.flatten(x)[0]))
     return float(np.average(losses, weights=sizes)), float(np.average(own, weights=sizes))
 
 

@@ -130,7 +130,8 @@ class Recording:
         facts.resets = self._resets - self._resets_before
         facts.last_logged = float(self._last_logged)
         if self._sums.is_exact:
-            facts.tracked = self._steps.mean()
+            facts.tracked, mixed = self._steps.mean(float(logs.get("loss", math.nan)))
+            facts.resets += mixed
         if self._companions is not None and self._companions.bar_comes_later:
             facts.running = self._companions.on_bar("loss")
         if self._bar.averages:

@@ -24,13 +24,11 @@ class Steps:
             the rows where they cannot be known.
 
     Attributes:
-        mean_before_reset: Keras' running mean when it was started anew; None if it was not since
-            the last training step.
-        n_resets: How often it was started anew.
+        n_resets: How often Keras' running mean was started anew.
     """
 
     def __init__(self, reader: Reader, hand_over: Callable[[Rows | None, int], None]) -> None:
-        self.mean_before_reset: float | None = None
+        self._means: list[float] = []  # when it was started anew since the last execution
         self.n_resets = 0
         self._reader = reader
         self._hand_over = hand_over
@@ -62,7 +60,8 @@ class Steps:
         return min(planned, added) if added > 0 else planned
 
     def took(self, n: int) -> None:
-        """Note that `n` steps of training were taken."""
+        """Note that an execution has ended, in which `n` steps of training were taken."""
+        self._means.clear()
         if self._aside or self._is_hidden:
             self._resume(n)
             return
@@ -79,27 +78,34 @@ class Steps:
             self._pending = 0
             self._hand_over(rows, n)
 
-    def mean(self) -> float:
-        """Keras' running mean after the newest training step."""
-        return self._reader.mean() if self.mean_before_reset is None else self.mean_before_reset
+    def mean(self, logged: float) -> tuple[float, bool]:
+        """Keras' running mean as an epoch ended, and whether an evaluation had got into it.
+
+        Args:
+            logged: The epoch's loss as it was logged, by which a mean is recognised that was
+                started anew between the last execution and the epoch's end.
+        """
+        means = [*self._means, self._reader.mean()]
+        for place, mean in enumerate(means):
+            if np.float32(mean) == np.float32(logged):
+                return mean, place > 0
+        return means[0], False
 
     def _resume(self, n: int) -> None:
         n_added, rows = self._reader.n_added(), self._early
-        enough = n_added - self._seen >= n
-        if rows is None and enough and not self._is_hidden and not self._is_ambiguous:
-            rows = self._reader.last(n, n_added)
-        self._is_hidden |= not enough
-        self._is_ambiguous = False
+        if rows is None:
+            self._is_hidden |= n_added - self._seen < n
+            if not self._is_hidden and not self._is_ambiguous:
+                rows = self._reader.last(n, n_added)
         self._seen, self._aside, self._early = n_added, False, None
-        if rows is None or len(rows) == n:
-            self.mean_before_reset = None
+        self._is_ambiguous = False
         self._hand_over(rows, n)
 
     def _before_reset(self) -> None:
+        self._means.append(self._reader.mean())
         n_added, n = self._reader.n_added(), self._pending
         added = n_added - self._seen
         if not self._aside:
-            self.mean_before_reset = self._reader.mean()
             known = n <= added <= self._reader.tracker.size and not self._is_hidden
             rows = self._reader.last(added, n_added) if known else None
             if rows is not None and added > n:  # a step whose end was not reported yet
