@@ -172,14 +172,20 @@ class Recording:
         if rows is None:
             self._fill_unknown(places)
         else:
-            rates = None if self._rate is None else self._rate.of_last(n)
-            if rates is not None:
-                rows = np.column_stack([rows[:, :2], rates])
+            rows = self._with_rates(places, rows)
             self._sums.add(rows)
             self._batches.fill(places, rows)
         if self._outlets:
             recorded = [place for place in places if place >= 0]
             self._outlets.batches(self._batches, recorded, self._n_before)
+
+    def _with_rates(self, places: list[int], rows: Rows) -> Rows:
+        """The rows with the rates of a schedule, where no other rate was noted after the step."""
+        rates = None if self._rate is None else self._rate.of_last(len(rows))
+        if rates is None:
+            return rows
+        noted = np.array([self._batches.number("learning_rate", max(p, 0)) for p in places])
+        return np.column_stack([rows[:, :2], np.where(np.isnan(noted), rates, noted)])
 
     def _fill_unknown(self, places: list[int]) -> None:
         self._sums.add_unknown(len(places))

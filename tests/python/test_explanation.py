@@ -231,7 +231,7 @@ def test_nothing_differs_where_no_weight_moves_and_no_layer_differs():
     x, y = helpers.line()
     history = record(layered(keras.layers.Dense(4)), x, y, data=(x, y))
     [parts] = differences(history, "history", "evaluate")
-    assert max(map(abs, parts.values())) < 1e-6
+    assert max(map(abs, parts.values())) < 3e-6
     assert_it_adds_up(history)
 
 
@@ -290,7 +290,7 @@ def test_sample_weights_of_the_data_count():
         x, y, sample_weight=weights, batch_size=8, shuffle=False, verbose=0, callbacks=[history]
     )
     [parts] = differences(history, "history", "evaluate")
-    assert max(map(abs, parts.values())) < 1e-6
+    assert max(map(abs, parts.values())) < 3e-6
 
 
 def test_being_explained_changes_no_training():

@@ -1,5 +1,7 @@
 """The same classes in the `fit` of tf_keras, as Keras 2 is called today."""
 
+import re
+
 import helpers
 import keras
 import numpy as np
@@ -238,6 +240,36 @@ def test_the_batches_own_losses_are_recorded(steps):
     epoch_losses = history.epochs["loss"]
     assert epoch_losses == pytest.approx([-0.5 * 2.5, -0.5 * 8.5])
     assert model.evaluate(x, y, verbose=0) == pytest.approx(-6.0)
+
+
+@pytest.mark.parametrize("rate", [0.5, K.optimizers.schedules.ExponentialDecay(0.5, 3, 0.5)])
+def test_the_learning_rate_of_each_batch_is_the_one_its_step_used(rate):
+    model = constant_gradient_model(0.5)
+    model.compile(K.optimizers.SGD(rate), lambda y, p: tf.reduce_mean(p))
+    x, y = helpers.ones(24)
+    history = LossHistory()
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[history])
+    moves = -np.diff(history.losses)
+    np.testing.assert_allclose(history.batches["learning_rate"][:-1], moves, rtol=1e-5)
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_a_loss_is_explained(verbose, capsys):
+    layers = [K.layers.Dense(8, "relu"), K.layers.BatchNormalization(), K.layers.Dropout(0.3)]
+    penalised = K.layers.Dense(1, kernel_regularizer="l2")
+    model = K.Sequential([K.Input((3,)), *layers, penalised])
+    model.compile(K.optimizers.SGD(0.05), "mse")
+    x, y = helpers.line(28)
+    history = LossHistory(data=(x, y))
+    model.fit(x, y, batch_size=8, epochs=2, verbose=verbose, callbacks=[history])
+    quantities = history.explain().quantities
+    shown = [float(n) for n in re.findall(r"loss: ([\d.e+-]+)", capsys.readouterr().out)]
+    assert shown[-1] == quantities["console"][1]
+    assert quantities["evaluate"][1] == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-5)
+    assert len(history.explain().differences) == 2 * (5 if verbose == 1 else 4)
+    for difference in history.explain().differences:
+        total = sum(difference.parts.values())
+        assert total == pytest.approx(difference.total, rel=1e-6, abs=1e-15)
 
 
 def test_batch_hooks_are_only_claimed_where_there_are_any():
