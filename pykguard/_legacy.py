@@ -50,13 +50,15 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
         self.size = size
         self.rate = rate
         self.on_reset: Callable[[], None] | None = None
-        self.recent = self.add_weight(name="recent", shape=(size, 3), initializer="zeros")
+        nothing = tf_keras.initializers.Constant(-1)
+        self.recent = self.add_weight(name="recent", shape=(size, 4), initializer=nothing)
         self.n_added = self.add_weight(name="n_added", initializer="zeros", dtype="int32")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> Any:
         """Add one batch's loss; called by tf_keras, inside the compiled step."""
         added = super().update_state(values, sample_weight=sample_weight)
-        row = (values, 1 if sample_weight is None else sample_weight, self.rate.in_step())
+        weight = 1 if sample_weight is None else sample_weight
+        row = (values, weight, self.rate.in_step(), self.n_added % 2**20)
         row = tf.stack([tf.cast(each, self.recent.dtype) for each in row])
         place = tf.range(self.size) == self.n_added % self.size
         kept = self.recent.assign(tf.where(place[:, None], row, self.recent))

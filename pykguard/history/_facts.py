@@ -83,15 +83,21 @@ class Sums:
         self._last = math.nan
         self.batch_size: int | None = None
 
-    def add(self, losses: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> None:
-        """Add the losses and sizes of the next batches."""
-        losses, sizes = losses.astype("float64"), sizes.astype("float64")
-        self.batch_size = self.batch_size or int(sizes[0])
-        self.n += len(losses)
-        self._loss += losses.sum()
-        self._weighted += (losses * sizes).sum()
-        self._size += sizes.sum()
-        self._last = float(losses[-1])
+    def add(self, rows: np.ndarray[Any, Any]) -> None:
+        """Add the next batches: rows of loss, size and more."""
+        if len(rows) == 1:
+            loss, size = rows[0, :2].tolist()
+            self._loss += loss
+            self._weighted += loss * size
+            self._size += size
+        else:
+            losses, sizes = rows[:, :2].astype("float64").T
+            self._loss += losses.sum()
+            self._weighted += losses @ sizes
+            self._size += sizes.sum()
+        self.n += len(rows)
+        self._last = float(rows[-1, 0])
+        self.batch_size = self.batch_size or int(rows[0, 1])
 
     def add_unknown(self, n: int) -> None:
         """Add batches whose losses are not known."""

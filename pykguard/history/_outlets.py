@@ -25,20 +25,19 @@ class Outlets:
     def __init__(self, path: str | None, log_dir: str | None) -> None:
         self._file = None if path is None else open_file(path)
         self._board = None if log_dir is None else TensorBoardWriter(log_dir)
-        self._n_batches = 0
 
     def __bool__(self) -> bool:
         return self._file is not None or self._board is not None
 
-    def batch(self, batches: Batches, place: int) -> None:
-        """One batch."""
+    def batches(self, batches: Batches, places: list[int], before: int) -> None:
+        """Some batches of one epoch, before which there were so many."""
         if self._file is not None:
-            self._file.append(rows_of_batch(batches, place))
+            self._file.append([row for place in places for row in rows_of_batch(batches, place)])
         if self._board is not None:
-            numbers = dict(batches.row(place))
-            known = {f"batch_{n}": numbers[n] for n in _ON_BOARD if not _is_missing(n, numbers)}
-            self._board.scalars("train", self._n_batches, known)
-        self._n_batches += 1
+            for place in places:
+                numbers = dict(batches.row(place))
+                known = {f"batch_{n}": numbers[n] for n in _ON_BOARD if not _is_missing(n, numbers)}
+                self._board.scalars("train", before + batches.where(place)[1], known)
 
     def epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
         """The metrics of an epoch."""

@@ -29,6 +29,10 @@ from pykguard.history._tracker import install
 
 Logs = Mapping[str, Any]
 
+# Batches that take less than `SLOW` seconds are read and written together, but every `OFTEN`.
+SLOW = 0.002
+OFTEN = 0.05
+
 
 class Recording:
     """Makes a record.
@@ -59,6 +63,8 @@ class Recording:
         self._companions: Companions | None = None
         self._warned = False
         self._start = time.perf_counter()
+        self._newest = self._written = 0.0
+        self._n_before = self._next = 0
         self.begin_epoch(0, None, 0)
 
     @property
@@ -71,6 +77,7 @@ class Recording:
     def begin_epoch(self, epoch: int, companions: Companions | None, verbose: int) -> None:
         """Finish the epoch before, of whose end everybody was told by now, and begin another."""
         self._finish()
+        self._n_before += self._next
         self._companions = companions
         self._epoch = epoch
         self._next = 0
@@ -99,8 +106,10 @@ class Recording:
         if self._own_mean.exists:
             self._guess = self._own_mean.after_steps(n)
         self._steps.took(n)
-        if self._outlets:
+        if self._outlets and (seconds - self._newest > SLOW or seconds - self._written > OFTEN):
             self._steps.flush()
+            self._written = seconds
+        self._newest = seconds
         self._resets = self._steps.n_resets
 
     def end_epoch(self, epoch: int, logs: Logs, data: Probe | None, model: Any) -> None:
@@ -153,12 +162,11 @@ class Recording:
             rates = None if self._rate is None else self._rate.of_last(n)
             if rates is not None:
                 rows = np.column_stack([rows[:, :2], rates])
-            self._sums.add(rows[:, 0], rows[:, 1])
+            self._sums.add(rows)
             self._batches.fill(places, rows)
         if self._outlets:
-            for place in places:
-                if place >= 0:
-                    self._outlets.batch(self._batches, place)
+            recorded = [place for place in places if place >= 0]
+            self._outlets.batches(self._batches, recorded, self._n_before)
 
     def _fill_unknown(self, places: list[int]) -> None:
         self._sums.add_unknown(len(places))

@@ -64,10 +64,11 @@ class Steps:
     def flush(self) -> None:
         """Hand over what was not yet."""
         if self._pending:
-            n_added, n = self._reader.n_added(), self._pending
-            known = n_added - self._seen == n and not self._is_hidden
-            self._seen, self._pending = n_added, 0
-            self._hand_over(self._reader.last(n, n_added) if known else None, n)
+            n, expected = self._pending, self._seen + self._pending
+            rows = self._reader.last(n, expected)
+            self._seen = self._reader.n_added() if rows is None else expected
+            self._pending = 0
+            self._hand_over(rows, n)
 
     def mean(self) -> float:
         """Keras' running mean after the newest training step."""

@@ -19,7 +19,8 @@ from pykguard._framework import backend_of, is_legacy, to_numpy
 from pykguard.history._rate import StepRate
 
 SIZE = 256
-COLUMNS = ("loss", "size", "learning_rate")
+COLUMNS = ("loss", "size", "learning_rate", "number")
+CYCLE = 2**20  # numbers start over before a float32 could not hold them
 
 
 class LossTracker(keras.metrics.Mean):
@@ -35,14 +36,16 @@ class LossTracker(keras.metrics.Mean):
         self.size = size
         self.rate = rate
         self.on_reset: Callable[[], None] | None = None
-        self.recent = self.add_variable((size, len(COLUMNS)), "zeros", name="recent")
+        nothing = keras.initializers.Constant(-1)
+        self.recent = self.add_variable((size, len(COLUMNS)), nothing, name="recent")
         self.n_added = self.add_variable((), "zeros", dtype="int32", name="n_added")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add one batch's loss; called by Keras, inside the compiled step."""
         super().update_state(values, sample_weight=sample_weight)
         recent, n_added = self.recent.value, self.n_added.value  # JAX takes no variables
-        row = (values, 1 if sample_weight is None else sample_weight, self.rate.in_step())
+        size = 1 if sample_weight is None else sample_weight
+        row = (values, size, self.rate.in_step(), n_added % CYCLE)
         row = keras.ops.stack([keras.ops.cast(each, self.recent.dtype) for each in row])
         place = keras.ops.arange(self.size) == n_added % self.size
         self.recent.assign(keras.ops.where(keras.ops.expand_dims(place, 1), row, recent))
@@ -93,13 +96,23 @@ class Reader:
             return self.tracker.n_added
         return int(read_metric(self._model, self.tracker.n_added))
 
-    def last(self, n: int, n_added: int) -> np.ndarray[Any, Any]:
-        """The newest `n` rows of `COLUMNS`, oldest first, where `n_added` were added."""
+    def last(self, n: int, n_added: int) -> np.ndarray[Any, Any] | None:
+        """The newest `n` rows of loss, size and rate, oldest first; None unless `n_added` were added.
+
+        It takes one transfer from the device, and does not ask how many there are.
+        """
         if isinstance(self.tracker, EagerLossTracker):
-            kept = list(self.tracker.recent)
-            return np.array([[float(each) for each in row] for row in kept[len(kept) - n :]])
-        recent = read_metric(self._model, self.tracker.recent)
-        return np.asarray(recent[np.arange(n_added - n, n_added) % self.tracker.size])
+            kept = list(self.tracker.recent)[len(self.tracker.recent) - n :]
+            if self.tracker.n_added != n_added:
+                return None
+            return np.array([[float(each) for each in row] for row in kept]).reshape(n, 3)
+        recent, size = read_metric(self._model, self.tracker.recent), self.tracker.size
+        newest, beyond = recent[(n_added - 1) % size, 3], recent[n_added % size, 3]
+        if newest != (n_added - 1) % CYCLE or beyond == n_added % CYCLE:
+            return None
+        if n == 1:
+            return np.asarray(recent[(n_added - 1) % size, :3].reshape(1, 3))
+        return np.asarray(recent[np.arange(n_added - n, n_added) % size, :3])
 
     def mean(self) -> float:
         """The running mean as Keras would log it now: 0 where nothing was added."""

@@ -17,6 +17,14 @@ PACKAGE = Path(pykguard.__file__).parent
 NAN = math.nan
 BACKEND = keras.backend.backend()
 
+# Begins a script in which `pykguard.rules` and `pykguard.history_files` do not bring in Keras.
+WITHOUT_KERAS = f"""
+import sys, types
+package = types.ModuleType("pykguard")
+package.__path__ = [{str(PACKAGE)!r}]
+sys.modules["pykguard"] = package
+"""
+
 
 # ---------------------------------------------------------------- backends
 def only_on(backend, why):

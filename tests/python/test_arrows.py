@@ -86,9 +86,7 @@ def test_every_python_file_is_in_a_folder_of_the_package():
 
 def test_the_rules_run_without_keras():
     code = (
-        "import sys, types, pathlib\n"
-        f"package = types.ModuleType('pykguard'); package.__path__ = [{str(helpers.PACKAGE)!r}]\n"
-        "sys.modules['pykguard'] = package\n"
+        f"{helpers.WITHOUT_KERAS}\n"
         "import pykguard.rules.revert, pykguard.rules.best, pykguard.rules.monitor\n"
         "backends = {'tensorflow', 'jax', 'torch'}\n"
         "assert not {'keras', 'numpy', *backends} & set(sys.modules), 'Keras was imported'\n"
