@@ -1,13 +1,21 @@
 #' Plot a loss history
 #'
-#' Draws each batch's own loss, the losses of the epochs, and the epochs that a guard took back. With
-#' ggplot2 installed the result is a ggplot, otherwise base graphics are used. The loss is drawn on a
-#' logarithmic scale where it is positive and spans more than two orders of magnitude. Batches whose
-#' loss is not finite, or more than ten times that of the worst finite epoch, are marked along the top,
-#' so that a run which exploded can still be read.
+#' Draws each batch's own loss, the losses of the epochs, the epochs and batches that a guard took
+#' back, and in a second panel the learning rate, if it was recorded. With ggplot2 installed the result
+#' is a ggplot, otherwise base graphics are used.
 #'
-#' @param x A [LossHistory][callback_loss_history] that has been in a `fit()`.
-#' @param guard `NULL`, or a guard of the same `fit()`.
+#' Of a long run only what the eye can tell apart is drawn, but of every stretch its highest and lowest
+#' batch, so that no spike is lost; the median shows how a typical batch went. Losses that are not
+#' finite, or far above all epochs' (more than ten times the worst), are marked along the edge, so that
+#' a run which exploded can still be read. The scale of the losses is logarithmic where they are
+#' positive and span more than two orders of magnitude.
+#'
+#' What is added to a ggplot of two panels is drawn in both, unless its data has the column `panel`,
+#' `"loss"` or `"learning rate"`.
+#'
+#' @param x A [LossHistory][callback_loss_history] that has been in a `fit()`, or a run of
+#'   [read_history()].
+#' @param guard `NULL`, or a guard whose reverts are marked, in place of those that were recorded.
 #' @param ... Not used.
 #' @return A ggplot, or `x` invisibly where base graphics are used.
 #' @examplesIf reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow")
@@ -21,67 +29,36 @@
 #' plot(losses, guard)
 #' @export
 plot.kguard_history <- function(x, guard = NULL, ...) {
-  parts <- plot_parts(x, guard)
-  if (has_ggplot2()) {
-    return(ggplot_history(parts))
+  if (!is.null(guard) && !inherits(guard, "kguard_guard")) {
+    stop_option("guard", "NULL or a guard", guard)
   }
-  base_plot_history(parts)
+  picture <- history_picture(x, guard)
+  if (nrow(picture$lines) + nrow(picture$marks) == 0L) {
+    stop_kguard("kguard_state_error", "there is nothing to plot: the history has not been in a fit")
+  }
+  if (has_ggplot2()) {
+    return(ggplot_history(picture))
+  }
+  base_plot_history(picture)
   invisible(x)
 }
 
 has_ggplot2 <- function() requireNamespace("ggplot2", quietly = TRUE)
 
-# What is to be drawn, on an axis on which epoch `e` ends at `e`.
-plot_parts <- function(history, guard) {
-  if (!is.null(guard) && !inherits(guard, "kguard_guard")) {
-    stop_option("guard", "NULL or a guard", guard)
-  }
-  batches <- history$batches
-  if (nrow(batches) == 0L) {
-    stop_kguard("kguard_state_error", "there is nothing to plot: the history has not been in a fit")
-  }
-  epochs <- epoch_curves(history$epochs)
-  epochs$loss[!is.finite(epochs$loss)] <- NA # a gap in the line
-  batches$time <- batches$epoch - 1 + batches$batch / history$batches_per_epoch
-  top <- highest_shown(epochs$loss)
-  above <- is.finite(batches$loss) & batches$loss > top
-  bad <- !is.finite(batches$loss)
-  marked <- bad & batches$exact # where no loss was logged there is nothing to mark
-  marks <- rbind(
-    data.frame(time = batches$time[marked], what = rep("not finite", sum(marked))),
-    data.frame(time = batches$time[above], what = rep("off the scale", sum(above)))
-  )
-  batches$loss[bad | above] <- NA
-  shown <- c(batches$loss, epochs$loss[is.finite(epochs$loss)])
-  list(
-    batches = batches, epochs = epochs, marks = thinned(marks),
-    reverts = if (is.null(guard)) integer() else reverted_epochs(guard),
-    log = spans_magnitudes(shown[!is.na(shown)])
-  )
+# All that is drawn, chosen in Python: see `Picture` there.
+history_picture <- function(history, guard) {
+  core <- function(object) object$.__enclos_env__$private$.kguard_python()
+  as_picture(bridge()$picture(core(history), if (!is.null(guard)) core(guard)))
 }
 
-# The losses of the epochs, a row a value.
-epoch_curves <- function(epochs) {
-  names <- intersect(c("loss", "val_loss"), names(epochs))
-  rows <- lapply(names, function(name) {
-    data.frame(time = epochs$epoch, loss = epochs[[name]], what = rep(name, nrow(epochs)))
-  })
-  do.call(rbind, c(list(data.frame(time = numeric(), loss = numeric(), what = character())), rows))
-}
-
-highest_shown <- function(epoch_losses) {
-  finite <- epoch_losses[is.finite(epoch_losses)]
-  if (length(finite) && max(finite) > 0) 10 * max(finite) else Inf
+as_picture <- function(picture) {
+  tables <- c("lines", "marks", "reverts", "rate")
+  picture[tables] <- lapply(picture[tables], columns_frame)
+  lapply(picture, function(part) if (is.data.frame(part)) part else unlist(part))
 }
 
 spans_magnitudes <- function(values) {
   length(values) > 0L && min(values) > 0 && max(values) > 100 * min(values)
-}
-
-# One mark of a kind in each 75th of the axis: more would be a bar.
-thinned <- function(marks) {
-  bin <- floor(marks$time * 75 / max(1, marks$time))
-  marks[!duplicated(data.frame(bin, marks$what)), ]
 }
 
 reverted_epochs <- function(guard) {
@@ -89,57 +66,39 @@ reverted_epochs <- function(guard) {
   unique(events$epoch[events$action == "revert"])
 }
 
-history_colours <- c(loss = "#1b6ca8", val_loss = "#d1701f", reverted = "#b3261e")
-mark_shapes <- c("not finite" = 4L, "off the scale" = 2L)
+# Told apart by eyes that see no red or no green, and in print by their lightness.
+history_colours <- c(
+  "each batch" = "grey65", "not exact" = "grey82", "typical batch" = "grey20", loss = "#0072b2",
+  val_loss = "#e69f00", reverted = "#882255"
+)
+history_widths <- c(
+  "each batch" = 0.3, "not exact" = 0.3, "typical batch" = 0.5, loss = 0.7, val_loss = 0.7
+)
+mark_colours <- replace(history_colours, "each batch", history_colours[["reverted"]])
+revert_types <- c(reverted = "dashed", "rolled back" = "dotted")
+mark_sizes <- c("each batch" = 1.6, loss = 3.2, val_loss = 2.2)
+mark_shapes <- c("not finite" = 4L, "off the scale" = 17L, "below the scale" = 6L)
 
-ggplot_history <- function(parts) {
-  aes <- ggplot2::aes
-  time <- loss <- what <- NULL # columns, for R CMD check
-  plot <- ggplot2::ggplot(mapping = aes(time, loss)) +
-    revert_lines(parts$reverts) +
-    ggplot2::geom_line(data = parts$batches, colour = "grey65", linewidth = 0.3, na.rm = TRUE) +
-    ggplot2::geom_line(data = parts$epochs, mapping = aes(colour = what), na.rm = TRUE) +
-    ggplot2::geom_point(
-      data = parts$epochs[is.finite(parts$epochs$loss), ], mapping = aes(colour = what), size = 1.4
-    ) +
-    ggplot2::geom_point(
-      data = cbind(parts$marks, loss = rep(Inf, nrow(parts$marks))), mapping = aes(shape = what),
-      colour = history_colours[["reverted"]]
-    ) +
-    ggplot2::scale_colour_manual(values = history_colours[c("loss", "val_loss")], name = NULL) +
-    ggplot2::scale_shape_manual(values = mark_shapes, name = NULL) +
-    ggplot2::labs(
-      x = "epoch", y = "loss",
-      caption = paste0(
-        "grey: each batch's own loss",
-        if (length(parts$reverts)) "; dashed: epoch taken back"
-      )
-    ) +
-    ggplot2::coord_cartesian(clip = "off") +
-    ggplot2::theme_minimal()
-  if (parts$log) plot + ggplot2::scale_y_log10() else plot
+# At the limits, which are the edges of the panel.
+marks_at <- function(picture) {
+  marks <- picture$marks
+  marks$value <- ifelse(marks$edge > 0, picture$limits[[2L]], picture$limits[[1L]])
+  marks$what <- ifelse(marks$edge > 0, marks$what, "below the scale")
+  marks
 }
 
-base_plot_history <- function(parts) {
-  batches <- parts$batches
-  graphics::plot(
-    batches$time, batches$loss,
-    type = "l", col = "grey65", xlab = "epoch", ylab = "loss", bty = "n",
-    log = if (parts$log) "y" else "",
-    ylim = range(batches$loss, parts$epochs$loss, finite = TRUE)
-  )
-  graphics::abline(v = parts$reverts, col = history_colours[["reverted"]], lty = 2L)
-  for (what in unique(parts$epochs$what)) {
-    line <- parts$epochs[parts$epochs$what == what, ]
-    graphics::lines(line$time, line$loss, type = "o", pch = 16L, col = history_colours[[what]])
+# Powers of ten where there are two of them, round numbers otherwise.
+round_ticks <- function(limits, log, n) {
+  if (log) {
+    powers <- ceiling(log10(limits[[1L]])):floor(log10(limits[[2L]]))
+    if (length(powers) > 1L && diff(log10(limits)) > 1) {
+      return(10^powers[seq(1L, length(powers), by = ceiling(length(powers) / (n + 1)))])
+    }
   }
-  for (what in unique(parts$marks$what)) {
-    times <- parts$marks$time[parts$marks$what == what]
-    graphics::axis(3L, times, FALSE, lwd = 0, lwd.ticks = 1, col.ticks = history_colours[["reverted"]])
-  }
-  legend <- c(
-    "each batch" = "grey65", history_colours[unique(parts$epochs$what)],
-    if (length(parts$reverts)) history_colours["reverted"]
-  )
-  graphics::legend("topright", names(legend), col = legend, lty = 1L, bty = "n")
+  grDevices::axisTicks(if (log) log10(limits) else limits, log, nint = n)
+}
+
+plain_numbers <- function(x) {
+  large <- any(abs(x) >= 1e6, na.rm = TRUE)
+  ifelse(is.na(x), NA, sprintf(if (large) "%.3g" else "%g", x))
 }

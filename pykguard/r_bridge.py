@@ -16,6 +16,7 @@ import keras
 import pykguard
 from pykguard._callback import TWICE, Callback
 from pykguard._errors import GuardError, OptionTypeError, OptionValueError
+from pykguard._picture import to_plot
 from pykguard._warnings import hand_to
 
 _WITH_INDEX = (
@@ -106,6 +107,12 @@ def read(path: Any) -> dict[str, Any]:
         return {"runs": pykguard.read_history(path)}
     except (OptionTypeError, OptionValueError) as error:
         return {"argument": error.argument, "requirement": error.requirement}
+
+
+def picture(history: Any, guard: Any) -> dict[str, Any]:
+    """What a plot of a history shows, with the reverts of a guard or else the recorded ones."""
+    events = history.events if guard is None else guard.events
+    return to_plot(history.batches, history.epochs, history.batches_per_epoch, events)._asdict()
 
 
 def call(

@@ -75,19 +75,22 @@ class Batches:
             places: The rows' places; -1 where a row is not recorded.
             rows: Shape (rows, 3).
         """
-        for place, (loss, size, rate) in zip(places, rows.tolist(), strict=True):
+        first, n = places[0], len(places)
+        if first >= 0 and places[-1] == first + n - 1:
+            self._fill_slice(slice(first, first + n), rows)
+            return
+        for place, row in zip(places, rows, strict=True):
             if place >= 0:
-                self._numbers["loss"][place] = loss
-                self._size[place] = int(size)
-                self._exact[place] = 1
-                if rate == rate:
-                    self._numbers["learning_rate"][place] = rate
+                self._fill_slice(slice(place, place + 1), row[np.newaxis])
 
-    def set_rates(self, places: Sequence[int], rates: np.ndarray[Any, Any]) -> None:
-        """Fill in learning rates."""
-        for place, rate in zip(places, rates.tolist(), strict=True):
-            if place >= 0:
-                self._numbers["learning_rate"][place] = rate
+    def _fill_slice(self, where: slice, rows: np.ndarray[Any, Any]) -> None:
+        kind = self._numbers["loss"].typecode
+        loss, size, rate = (np.ascontiguousarray(column) for column in rows.T)
+        self._numbers["loss"][where] = array(kind, loss.astype(kind).tobytes())
+        self._size[where] = array("i", size.astype("int32").tobytes())
+        self._exact[where] = b"\1" * len(rows)
+        if not np.isnan(rate[0]):
+            self._numbers["learning_rate"][where] = array(kind, rate.astype(kind).tobytes())
 
     def guess(self, place: int, loss: float, size: float, bound: float) -> None:
         """Fill in a loss that is only known to within `bound`."""

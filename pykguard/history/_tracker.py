@@ -105,7 +105,7 @@ class Reader:
             kept = list(self.tracker.recent)[len(self.tracker.recent) - n :]
             if self.tracker.n_added != n_added:
                 return None
-            return np.array([[float(each) for each in row] for row in kept]).reshape(n, 3)
+            return _as_rows(kept)
         recent, size = read_metric(self._model, self.tracker.recent), self.tracker.size
         newest, beyond = recent[(n_added - 1) % size, 3], recent[n_added % size, 3]
         if newest != (n_added - 1) % CYCLE or beyond == n_added % CYCLE:
@@ -117,6 +117,17 @@ class Reader:
     def mean(self) -> float:
         """The running mean as Keras would log it now: 0 where nothing was added."""
         return mean_of(self._model, self.tracker)
+
+
+def _as_rows(kept: list[tuple[Any, Any, Any]]) -> np.ndarray[Any, Any]:
+    """Rows of tensors and numbers of PyTorch, fetched a column at a time."""
+    import torch
+
+    columns = [
+        torch.stack(column).tolist() if all(map(torch.is_tensor, column)) else list(map(float, column))
+        for column in zip(*kept, strict=True)
+    ]
+    return np.array(columns, dtype="float64").T
 
 
 def mean_of(model: Any, metric: Any) -> float:
@@ -131,8 +142,17 @@ def read_metric(model: Any, variable: Any) -> Any:
     if state and not model._jax_state_synced:
         for each, value in zip(model.metrics_variables, state["metrics_variables"], strict=True):
             if each is variable:
-                return to_numpy(value)
+                return np.asarray(value)
+    if backend_of(model) == "tensorflow":
+        return _read_at_once(variable if is_legacy(model) else variable.value)
     return to_numpy(variable)
+
+
+def _read_at_once(variable: Any) -> Any:
+    """A TensorFlow variable's value, without the copies that `numpy()` makes on its way."""
+    import tensorflow as tf
+
+    return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype).numpy()
 
 
 def install(model: Any) -> Reader:
