@@ -16,8 +16,8 @@ import keras
 import pykguard
 from pykguard._callback import TWICE, Callback
 from pykguard._errors import GuardError, OptionTypeError, OptionValueError
-from pykguard._picture import to_plot
 from pykguard._warnings import hand_to
+from pykguard.picture import to_plot
 
 _WITH_INDEX = (
     "on_epoch_begin",
@@ -110,7 +110,7 @@ def read(path: Any) -> dict[str, Any]:
 
 
 def picture(history: Any, guard: Any) -> dict[str, Any]:
-    """What a plot of a history shows, with the reverts of a guard or else the recorded ones."""
+    """What a plot of a history shows; with the reverts of a guard, unless it is None."""
     events = history.events if guard is None else guard.events
     return to_plot(history.batches, history.epochs, history.batches_per_epoch, events)._asdict()
 

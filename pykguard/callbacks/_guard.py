@@ -11,12 +11,12 @@ from pykguard import _checks
 from pykguard._callback import Callback
 from pykguard._errors import OptionValueError, SnapshotError
 from pykguard._framework import backend_of, library_of
+from pykguard._probe import Probe, as_probe
 from pykguard._processes import mean_of_all
 from pykguard._warnings import warn
 from pykguard.callbacks import _turns
 from pykguard.callbacks._direction import infer_direction
 from pykguard.callbacks._initial import when_built
-from pykguard._probe import Probe, as_probe
 from pykguard.events import Action, Event, describe
 from pykguard.learning_rate import read_learning_rate
 from pykguard.rules._comparison import Direction

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,13 +26,13 @@ class Batches:
     """
 
     def __init__(self, wide: bool = False) -> None:
-        self._kind = "d" if wide else "f"
+        self._kind: Literal["d", "f"] = "d" if wide else "f"
         self._epoch = array("i")
         self._batch = array("i")
         self._size = array("i")
         self._seconds = array("d")
         self._exact = bytearray()
-        self._numbers = {name: array(self._kind) for name in ALWAYS}
+        self._numbers: dict[str, array[float]] = {name: array(self._kind) for name in ALWAYS}
         self.per_epoch = 0
         self.on_bar = False
 

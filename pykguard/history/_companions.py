@@ -52,7 +52,7 @@ class Companions:
             held = getattr(getattr(callback, "progbar", None), "_values", {}).get(name)
             if held is not None:
                 total, count = held
-                return float(np.mean(total)) / max(1, count)
+                return float(np.mean(total) / max(1, count))
         return math.nan
 
 

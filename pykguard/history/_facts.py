@@ -70,7 +70,8 @@ class Facts:
     def from_items(cls, epoch: int, items: dict[str, float]) -> Facts:
         """The facts that gave these items."""
         types = {field.name: field.type for field in dataclasses.fields(cls)}
-        return cls(epoch, **{k: int(v) if types[k] == "int" else v for k, v in items.items()})
+        known: dict[str, Any] = {k: int(v) if types[k] == "int" else v for k, v in items.items()}
+        return cls(epoch, **known)
 
 
 class Sums:

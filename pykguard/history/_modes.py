@@ -104,9 +104,7 @@ def _frozen_batch_norm(model: Any) -> Iterator[None]:
     """BatchNorm uses its moving statistics in training too, as it does where it is frozen."""
     kind = library_of(model).layers.BatchNormalization
     layers = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, kind) and layer.trainable
+        layer for layer in model._flatten_layers() if isinstance(layer, kind) and layer.trainable
     ]
     for layer in layers:
         layer.trainable = False

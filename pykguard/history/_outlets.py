@@ -44,13 +44,12 @@ class Outlets:
         if self._file is not None:
             self._file.append(rows_of_epoch(epoch, logs))
         if self._board is not None:
-            for part, prefix in (("train", ""), ("validation", "val_")):
-                named = {
-                    f"epoch_{name[len(prefix) :]}": value
-                    for name, value in logs.items()
-                    if name.startswith("val_") == bool(prefix)
-                }
-                self._board.scalars(part, epoch, named)
+            own = {n: v for n, v in logs.items() if not n.startswith("val_")}
+            self._board.scalars("train", epoch, {f"epoch_{n}": v for n, v in own.items()})
+            validation = {n[4:]: v for n, v in logs.items() if n not in own}
+            self._board.scalars(
+                "validation", epoch, {f"epoch_{n}": v for n, v in validation.items()}
+            )
 
     def facts(self, facts: Facts) -> None:
         """What else is known of an epoch."""

@@ -91,7 +91,7 @@ class Record:
         Raises:
             ImportError: Matplotlib is not installed.
         """
-        from pykguard._plot import plot_history
+        from pykguard.picture._plot import plot_history
 
         events = self.events if guard is None else guard.events
         return plot_history(self.batches, self.epochs, self.batches_per_epoch, events, ax)

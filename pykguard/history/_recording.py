@@ -143,9 +143,7 @@ class Recording:
         self._outlets.close()
 
     # ---------------------------------------------------------------- inside
-    def _add(
-        self, number: int, seconds: float, logged: float, rate: float, others: Any
-    ) -> None:
+    def _add(self, number: int, seconds: float, logged: float, rate: float, others: Any) -> None:
         batches = self._batches
         batches.per_epoch = max(batches.per_epoch, number + 1)
         recorded = number % self._every == 0

@@ -97,7 +97,7 @@ class Reader:
         return int(read_metric(self._model, self.tracker.n_added))
 
     def last(self, n: int, n_added: int) -> np.ndarray[Any, Any] | None:
-        """The newest `n` rows of loss, size and rate, oldest first; None unless `n_added` were added.
+        """The newest `n` rows of loss, size and rate, oldest first; None unless `n_added` were.
 
         It takes one transfer from the device, and does not ask how many there are.
         """
@@ -124,7 +124,9 @@ def _as_rows(kept: list[tuple[Any, Any, Any]]) -> np.ndarray[Any, Any]:
     import torch
 
     columns = [
-        torch.stack(column).tolist() if all(map(torch.is_tensor, column)) else list(map(float, column))
+        torch.stack(column).tolist()
+        if all(map(torch.is_tensor, column))
+        else list(map(float, column))
         for column in zip(*kept, strict=True)
     ]
     return np.array(columns, dtype="float64").T
@@ -137,7 +139,7 @@ def mean_of(model: Any, metric: Any) -> float:
 
 
 def read_metric(model: Any, variable: Any) -> Any:
-    """A metric variable's value; within an epoch on JAX Keras holds that outside of the variable."""
+    """A metric variable's value; within an epoch on JAX Keras holds it elsewhere."""
     state = getattr(model, "_jax_state", None)
     if state and not model._jax_state_synced:
         for each, value in zip(model.metrics_variables, state["metrics_variables"], strict=True):
@@ -179,7 +181,7 @@ def install(model: Any) -> Reader:
     return Reader(model, tracker)
 
 
-def _kind(model: Any) -> type:
+def _kind(model: Any) -> Any:
     if is_legacy(model):
         from pykguard._legacy import LegacyLossTracker
 

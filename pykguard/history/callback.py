@@ -22,7 +22,7 @@ from pykguard.history_files import check_log_dir, check_path
 
 
 class LossHistory(Callback):
-    """Records each batch's own loss, what was logged for it, and each epoch; explains how they differ.
+    """Records what the loss of each batch and epoch really was, and explains what people see.
 
     What Keras logs after batch `b` of an epoch is the mean since the epoch began, weighted by the
     batch sizes `n`,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from pykguard import Event, LossHistory, RevertOnLossIncrease, r_bridge
-from pykguard._picture import to_plot
-from pykguard._plot import plot_history
+from pykguard.picture import to_plot
+from pykguard.picture._plot import plot_history
 
 NAN, INF = np.nan, np.inf
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pykguard._thin import buckets, first_of_each, medians, thin
+from pykguard.picture._thin import buckets, first_of_each, medians, thin
 
 NUMBERS = st.one_of(
     st.integers(-9, 9).map(float),

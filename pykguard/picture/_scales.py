@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pykguard._thin import Array
+from pykguard.picture._thin import Array
 
 Limits = tuple[float, float]
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pykguard import _scales
-from pykguard._scales import Limits
-from pykguard._thin import Array, first_of_each, medians, thin
 from pykguard.events import Event
+from pykguard.picture import _scales
+from pykguard.picture._scales import Limits
+from pykguard.picture._thin import Array, first_of_each, medians, thin
 
 Columns = Mapping[str, Any]
 

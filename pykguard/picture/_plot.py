@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pykguard._picture import Columns, Picture, to_plot
 from pykguard.events import Event
+from pykguard.picture._parts import Columns, Picture, to_plot
 
 # Told apart by eyes that see no red or no green, and in print by their lightness.
 _STYLES: dict[str, dict[str, Any]] = {
