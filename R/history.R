@@ -29,11 +29,14 @@ history_methods <- list(
   },
   print = function(...) {
     epochs <- self$epochs
-    events <- nrow(self$events)
-    cat(sprintf(
-      "<%s> of %d batches in %d epochs%s\n", private$.kguard_title(), length(self$losses), nrow(epochs),
-      if (events) sprintf(", %d %s", events, ngettext(events, "event", "events")) else ""
-    ))
+    count <- function(n, one, many) paste(n, ngettext(n, one, many))
+    n_events <- nrow(self$events)
+    cat(
+      "<", private$.kguard_title(), "> of ", count(length(self$losses), "batch", "batches"),
+      " in ", count(nrow(epochs), "epoch", "epochs"),
+      if (n_events) c(", ", count(n_events, "event", "events")), "\n",
+      sep = ""
+    )
     if (nrow(epochs)) print(tail(epochs, 3L), row.names = FALSE)
     invisible(self)
   }
