@@ -12,18 +12,21 @@ from pykguard._errors import (
 from pykguard.callbacks.restore_best import RestoreBest
 from pykguard.callbacks.revert import RevertOnLossIncrease, RevertToBestOnIncrease
 from pykguard.events import Event
-from pykguard.history import LossHistory, read_history
+from pykguard.history import Difference, Explanation, LossHistory, Record, read_history
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Difference",
     "Event",
+    "Explanation",
     "GuardError",
     "GuardWarning",
     "LossHistory",
     "MonitorError",
     "OptionTypeError",
     "OptionValueError",
+    "Record",
     "RestoreBest",
     "RevertOnLossIncrease",
     "RevertToBestOnIncrease",

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from pykguard import _checks
 from pykguard.events import Event
 from pykguard.history._columns import Batches, Epochs
 from pykguard.history._explanation import Explanation
 from pykguard.history._facts import Facts
 
 
-class Record:
-    """The record of one `fit`: its batches, its epochs, and what guards did in it.
+class Tables(NamedTuple):
+    """All that is recorded of one fit."""
 
-    Epochs and batches count from 0.
-    """
+    batches: Batches
+    epochs: Epochs
+    facts: list[Facts]
+    events: list[Event]
 
-    def __init__(
-        self, batches: Batches, epochs: Epochs, facts: list[Facts], events: list[Event]
-    ) -> None:
-        self._batches = batches
-        self._epochs = epochs
-        self._facts = facts
-        self._events = events
+
+class View:
+    """What users read of a record. Epochs and batches count from 0."""
+
+    _tables: Tables
 
     @property
     def losses(self) -> np.ndarray[Any, Any]:
         """Each recorded batch's own loss, in order: shape (batches,), float64."""
-        return self._batches.column("loss")
+        return self._tables.batches.column("loss")
 
     @property
     def batches(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -42,22 +43,22 @@ class Record:
         much. Other metrics follow as `logged_<name>`, also as running means. NaN, or a size of 0,
         is what there was not.
         """
-        return self._batches.columns()
+        return self._tables.batches.columns()
 
     @property
     def epochs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Columns of equal length: epoch (from 0) and each metric, NaN where it is missing."""
-        return self._epochs.columns()
+        return self._tables.epochs.columns()
 
     @property
     def events(self) -> list[Event]:
         """What the guards in the same fit did, oldest first."""
-        return list(self._events)
+        return list(self._tables.events)
 
     @property
     def batches_per_epoch(self) -> int:
         """The number of batches in the longest epoch so far."""
-        return self._batches.per_epoch
+        return self._tables.batches.per_epoch
 
     def explain(self) -> Explanation:
         """Why console, History, batch losses and `evaluate()` differ, for each epoch.
@@ -75,7 +76,7 @@ class Record:
         Returns:
             The explanation: print it, or take its `quantities`, `differences` and `parts`.
         """
-        return Explanation(self._facts)
+        return Explanation(self._tables.facts)
 
     def plot(self, guard: Any = None, ax: Any = None) -> Any:
         """Draw the batch losses, the epochs' losses, the learning rate, and reverts.
@@ -97,7 +98,23 @@ class Record:
         return plot_history(self.batches, self.epochs, self.batches_per_epoch, events, ax)
 
     def to_pandas(self, what: str = "batches") -> Any:
-        """The batches or the epochs as a data frame of pandas, which has to be installed."""
+        """A table as a data frame of pandas.
+
+        Args:
+            what: `"batches"` or `"epochs"`. Defaults to "batches".
+
+        Raises:
+            OptionValueError: It is something else.
+            ImportError: pandas is not installed.
+        """
         import pandas
 
-        return pandas.DataFrame({"batches": self.batches, "epochs": self.epochs}[what])
+        what = _checks.choice("what", what, ("batches", "epochs"))
+        return pandas.DataFrame(getattr(self, what))
+
+
+class Record(View):
+    """The record of one `fit`: its batches, its epochs, and what guards did in it."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables

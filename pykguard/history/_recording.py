@@ -23,7 +23,7 @@ from pykguard.history._fallback import Guess, OwnMean
 from pykguard.history._modes import measure
 from pykguard.history._outlets import Outlets
 from pykguard.history._rate import HostRate, needs_host
-from pykguard.history._record import Record
+from pykguard.history._record import Tables
 from pykguard.history._steps import Rows, Steps
 from pykguard.history._tracker import install
 
@@ -65,17 +65,26 @@ class Recording:
         self._start = time.perf_counter()
         self._newest = self._written = 0.0
         self._n_before = self._next = 0
-        self.begin_epoch(0, None, 0)
+        self.begin_epoch(0, None, 0, None)
 
     @property
-    def record(self) -> Record:
-        """The record so far, which goes on growing."""
+    def tables(self) -> Tables:
+        """What is recorded so far, which goes on growing."""
         self._steps.flush()
         self._settle()
-        return Record(self._batches, self._epochs, self._facts, self._events)
+        return Tables(self._batches, self._epochs, self._facts, self._events)
 
-    def begin_epoch(self, epoch: int, companions: Companions | None, verbose: int) -> None:
-        """Finish the epoch before, of whose end everybody was told by now, and begin another."""
+    def begin_epoch(
+        self, epoch: int, companions: Companions | None, verbose: int, n_batches: int | None
+    ) -> None:
+        """Finish the epoch before, of whose end everybody was told by now, and begin another.
+
+        Args:
+            epoch: Its number.
+            companions: The callbacks of the fit.
+            verbose: As `fit` was told.
+            n_batches: How many batches it will have, if that is known.
+        """
         self._finish()
         self._n_before += self._next
         self._companions = companions
@@ -84,6 +93,7 @@ class Recording:
         self._sums = Sums()
         self._bar = BarAverage(self._model, verbose)
         self._verbose = verbose
+        self._per_epoch = n_batches
         self._last_logged = math.nan
         self._resets_before = self._resets = self._steps.n_resets
         self._batches.on_bar = verbose == 1 and not self._bar.averages
@@ -91,7 +101,7 @@ class Recording:
     def end_batch(self, batch: int, logs: Logs) -> None:
         """Note the batches of an execution that ends with `batch`, and what was logged after it."""
         seconds = time.perf_counter() - self._start
-        n = 1 if self._one_by_one else self._steps.count(batch + 1 - self._next)
+        n = 1 if self._one_by_one else self._steps.count(batch + 1 - self._next, self._left())
         self._last_logged = logged = logs.get("loss", math.nan)
         rate = math.nan if self._rate is None else self._rate.after_step()
         last = self._next + n - 1
@@ -150,6 +160,10 @@ class Recording:
         self._places.append(
             batches.add(self._epoch, number, seconds, logged, rate, others) if recorded else -1
         )
+
+    def _left(self) -> int | None:
+        """How many batches the epoch still has, if that is known."""
+        return None if self._per_epoch is None else self._per_epoch - self._next
 
     def _fill(self, rows: Rows | None, n: int) -> None:
         """Fill in what the steps computed."""

@@ -12,7 +12,7 @@ import numpy as np
 from pykguard.events import Event
 from pykguard.history._columns import Batches, Epochs
 from pykguard.history._facts import Facts
-from pykguard.history._record import Record
+from pykguard.history._record import Record, Tables
 from pykguard.history_files import Row, read_rows
 
 FACT = "kguard."
@@ -89,7 +89,7 @@ def _record(columns: Mapping[str, Any]) -> Record:
     )
     of_batches.on_bar = any(each.verbose == 1 for each in told)
     events = [_event(*rows[i][:3]) for i in np.flatnonzero(is_event)]
-    return Record(of_batches, table, told, events)
+    return Record(Tables(of_batches, table, told, events))
 
 
 def _event(epoch: int, batch: int, name: str) -> Event:

@@ -37,7 +37,7 @@ class Steps:
         self._pending = 0
         self._aside = True
         self._early: Rows | None = None
-        self._is_hidden = False
+        self._is_hidden = self._is_ambiguous = False
         self._seen = reader.n_added()
         reader.tracker.on_reset = self._before_reset
 
@@ -45,11 +45,20 @@ class Steps:
         """Let go of the tracker."""
         self._reader.tracker.on_reset = None
 
-    def count(self, planned: int) -> int:
-        """How many of an execution's steps were taken: its last may find less data than planned."""
+    def count(self, planned: int, left: int | None) -> int:
+        """How many steps an execution took: the last of an epoch may find less data than planned.
+
+        Args:
+            planned: The steps of an execution.
+            left: How many batches the epoch still has; None where that is not known.
+        """
         if self._early is not None:
             return len(self._early)
+        if left is not None:
+            return min(planned, left)
         added = self._reader.n_added() - self._seen - self._pending
+        if self._aside and added > planned:
+            self._is_ambiguous = True  # there are batches of an evaluation among them
         return min(planned, added) if added > 0 else planned
 
     def took(self, n: int) -> None:
@@ -76,9 +85,11 @@ class Steps:
 
     def _resume(self, n: int) -> None:
         n_added, rows = self._reader.n_added(), self._early
-        if rows is None and n_added - self._seen >= n and not self._is_hidden:
+        enough = n_added - self._seen >= n
+        if rows is None and enough and not self._is_hidden and not self._is_ambiguous:
             rows = self._reader.last(n, n_added)
-        self._is_hidden |= rows is None
+        self._is_hidden |= not enough
+        self._is_ambiguous = False
         self._seen, self._aside, self._early = n_added, False, None
         if rows is None or len(rows) == n:
             self.mean_before_reset = None

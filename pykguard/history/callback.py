@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from pykguard import _checks
 from pykguard._callback import Callback
 from pykguard._errors import GuardError
 from pykguard._framework import require_one_replica
 from pykguard._probe import Probe, as_probe
-from pykguard.events import Event
 from pykguard.history._columns import Batches, Epochs
 from pykguard.history._companions import Companions, companions_of
-from pykguard.history._explanation import Explanation
 from pykguard.history._outlets import Outlets
-from pykguard.history._record import Record
+from pykguard.history._record import Record, Tables, View
 from pykguard.history._recording import Recording
 from pykguard.history_files import check_log_dir, check_path
 
 
-class LossHistory(Callback):
+class LossHistory(Callback, View):
     """Records what the loss of each batch and epoch really was, and explains what people see.
 
     What Keras logs after batch `b` of an epoch is the mean since the epoch began, weighted by the
@@ -74,50 +70,13 @@ class LossHistory(Callback):
         self.log_dir = check_log_dir(log_dir)
         self._recording: Recording | None = None
         self._companions: Companions | None = None
-        self._record = Record(Batches(), Epochs(), [], [])
+        self._last = Tables(Batches(), Epochs(), [], [])
 
     # ---------------------------------------------------------------- what users read
     @property
     def record(self) -> Record:
         """The record of the newest `fit`, which later ones leave alone."""
-        return self._record if self._recording is None else self._recording.record
-
-    @property
-    def losses(self) -> np.ndarray[Any, Any]:
-        """Each recorded batch's own loss, in order: shape (batches,), float64."""
-        return self.record.losses
-
-    @property
-    def batches(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Columns of equal length, a row a batch; see `Record.batches`."""
-        return self.record.batches
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """The number of batches in the longest epoch so far."""
-        return self.record.batches_per_epoch
-
-    @property
-    def epochs(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Columns of equal length: epoch (from 0) and each metric, NaN where it is missing."""
-        return self.record.epochs
-
-    @property
-    def events(self) -> list[Event]:
-        """What the guards in the same fit did, oldest first."""
-        return self.record.events
-
-    def explain(self) -> Explanation:
-        """Why console, History, batch losses and `evaluate()` differ; see `Record.explain`."""
-        return self.record.explain()
-
-    def plot(self, guard: Any = None, ax: Any = None) -> Any:
-        """Draw the record; see `Record.plot`."""
-        return self.record.plot(guard, ax)
-
-    def to_pandas(self, what: str = "batches") -> Any:
-        """The batches or the epochs as a data frame of pandas; see `Record.to_pandas`."""
-        return self.record.to_pandas(what)
+        return Record(self._tables)
 
     def get_config(self) -> dict[str, Any]:
         """The options, such that `LossHistory(**history.get_config())` is an equal recorder."""
@@ -137,7 +96,10 @@ class LossHistory(Callback):
         """Begin an epoch."""
         if self._companions is None:
             self._companions = companions_of(self)
-        self._running().begin_epoch(epoch, self._companions, _verbosity(self.params))
+        params = self.params or {}
+        self._running().begin_epoch(
+            epoch, self._companions, _verbosity(params), params.get("steps")
+        )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the batches that this execution took."""
@@ -153,6 +115,10 @@ class LossHistory(Callback):
         self._close()
 
     # ---------------------------------------------------------------- inside
+    @property
+    def _tables(self) -> Tables:  # type: ignore[override]
+        return self._last if self._recording is None else self._recording.tables
+
     def _running(self) -> Recording:
         if self._recording is None:
             raise GuardError("LossHistory: a hook was called before `on_train_begin()`")
@@ -162,9 +128,9 @@ class LossHistory(Callback):
         if self._recording is not None:
             recording, self._recording = self._recording, None
             recording.close()
-            self._record = recording.record
+            self._last = recording.tables
 
 
-def _verbosity(params: dict[str, Any] | None) -> int:
-    verbose = (params or {}).get("verbose", 0)
+def _verbosity(params: dict[str, Any]) -> int:
+    verbose = params.get("verbose", 0)
     return 1 if verbose == "auto" else int(verbose)

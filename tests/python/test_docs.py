@@ -42,7 +42,7 @@ def parameters(function):
 
 
 def methods_with_arguments():
-    for guard in GUARDS:
+    for guard in (*GUARDS, pykguard.Record):
         for name, method in inspect.getmembers(guard, inspect.isfunction):
             own = method.__module__.startswith("pykguard") and not name.startswith("_")
             if own and section(method, "Args"):
@@ -51,7 +51,8 @@ def methods_with_arguments():
 
 @pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
 def test_every_public_thing_says_what_it_is_in_its_first_line(thing):
-    first = (thing.__dict__.get("__doc__") or "").split("\n")[0]
+    own = vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__
+    first = (own or "").split("\n")[0]
     assert first.endswith(".") and len(first) > 15
 
 
@@ -85,6 +86,10 @@ def test_the_documented_arguments_of_methods_are_the_real_ones(method):
 
 def test_the_documented_fields_of_an_event_are_the_real_ones():
     assert tuple(section(pykguard.Event, "Attributes")) == pykguard.Event._fields
+
+
+def test_the_documented_fields_of_a_difference_are_the_real_ones():
+    assert tuple(section(pykguard.Difference, "Attributes")) == pykguard.Difference._fields
 
 
 def test_the_documented_fields_of_an_option_error_are_the_real_ones():

@@ -13,19 +13,23 @@ def version_in(file, pattern):
 
 def test_the_public_names_are_these():
     assert sorted(pykguard.__all__) == [
+        "Difference",
         "Event",
+        "Explanation",
         "GuardError",
         "GuardWarning",
         "LossHistory",
         "MonitorError",
         "OptionTypeError",
         "OptionValueError",
+        "Record",
         "RestoreBest",
         "RevertOnLossIncrease",
         "RevertToBestOnIncrease",
         "SnapshotError",
         "UnsupportedError",
         "__version__",
+        "read_history",
     ]
 
 

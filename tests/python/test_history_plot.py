@@ -465,7 +465,8 @@ def test_a_million_batches_are_chosen_from_in_a_second():
 
 def test_r_is_given_the_same_picture(marked):
     batches, epochs, per_epoch = record([3, 2, 1, 4], 2, learning_rate=[0.1, 0.1, 0.05, 0.05])
-    history = SimpleNamespace(batches=batches, epochs=epochs, batches_per_epoch=per_epoch)
+    tables = {"batches": batches, "epochs": epochs, "batches_per_epoch": per_epoch}
+    history = SimpleNamespace(**tables, events=[])
     guard = RevertOnLossIncrease()
     helpers.drive(guard, marked, [{"loss": 1}, {"loss": 2}])
     for one, events in ((None, []), (guard, guard.events)):

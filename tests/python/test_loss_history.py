@@ -31,14 +31,25 @@ def classifier(**options):
     return model
 
 
-def hand_written_step(model):
-    """A function of a batch that trains on it, and gives its loss; compiled if the backend can."""
-    kernel, optimizer = model.layers[0].kernel, model.optimizer
+def weighted_cross_entropy(model):
+    """The classifier's loss, written out."""
 
     def loss(x, y, weights):
         log_probabilities = keras.ops.log_softmax(model(x, training=True))
         each = -keras.ops.sum(keras.ops.one_hot(y, 3) * log_probabilities, axis=-1)
-        return keras.ops.mean(weights * each) + PENALTY * keras.ops.sum(kernel**2)
+        penalty = PENALTY * keras.ops.sum(model.layers[0].kernel ** 2)
+        return keras.ops.mean(weights * each) + penalty
+
+    return loss
+
+
+def squared_error(model):
+    return lambda x, y: keras.ops.mean((model(x, training=True) - y) ** 2)
+
+
+def hand_written_step(model, loss):
+    """A function of a batch that trains on it, and gives its loss; compiled if the backend can."""
+    optimizer = model.optimizer
 
     def step(*batch):
         weights = model.trainable_variables
@@ -82,7 +93,8 @@ def jax_step(model, loss):
 
 def losses_by_hand(x, y, *, batch_size, epochs=1):
     """The batch losses of a loop that Keras' fit has no part in."""
-    step = hand_written_step(classifier())
+    model = classifier()
+    step = hand_written_step(model, weighted_cross_entropy(model))
     weights = np.array([CLASS_WEIGHT[label] for label in y], "float32")
     batches = [
         [keras.ops.convert_to_tensor(part[i : i + batch_size]) for part in (x, y, weights)]
@@ -114,6 +126,26 @@ def test_the_losses_are_those_of_a_hand_written_loop_for_2000_batches():
     history = record(x, y, batch_size=4)
     np.testing.assert_allclose(history.losses, expected, rtol=2e-6)
     assert history.batches["exact"].all()
+
+
+def ulps(values, expected):
+    """How many representable numbers of float32 the values are off."""
+    expected = np.asarray(expected, "float32")
+    return np.abs(np.asarray(values) - expected.astype("float64")) / np.spacing(np.abs(expected))
+
+
+def test_the_losses_are_those_of_a_loop_of_10000_batches_to_4_units_in_the_last_place():
+    x, y = helpers.line(10_000)
+    history = LossHistory()
+    helpers.dense_model("sgd").fit(
+        x, y, batch_size=1, shuffle=False, verbose=0, callbacks=[history]
+    )
+    model = helpers.dense_model("sgd")
+    step = hand_written_step(model, squared_error(model))
+    rows = [[keras.ops.convert_to_tensor(p[i : i + 1]) for p in (x, y)] for i in range(10_000)]
+    expected = [keras.ops.convert_to_numpy(step(*row)) for row in rows]
+    assert len(history.losses) == 10_000 and history.batches["exact"].all()
+    assert ulps(history.losses, expected).max() <= 4
 
 
 @helpers.steps_per_execution(1, 3, 50)
@@ -235,39 +267,46 @@ def test_a_train_step_that_hides_its_loss_is_recorded_as_not_exact():
 
 
 class Evaluates(keras.callbacks.Callback):
-    """Evaluates on far-off targets after, or before, the second batch."""
+    """Evaluates on far-off targets after, or before, the second execution of an epoch."""
 
-    def __init__(self, when):
+    def __init__(self, when, twice=False):
         super().__init__()
         self.when = when
+        self.times = 1 + twice
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.executions = 0
 
     def on_train_batch_begin(self, batch, logs=None):
-        if batch == 1 and self.when == "before":
+        self.executions += 1
+        if self.executions == 2 and self.when == "before":
             self.evaluate()
 
     def on_train_batch_end(self, batch, logs=None):
-        if batch == 1 and self.when == "after":
+        if self.executions == 2 and self.when == "after":
             self.evaluate()
 
     def evaluate(self):
         x, y = helpers.line()
-        self.model.evaluate(x, y + 1000, batch_size=4, verbose=0)
+        for _ in range(self.times):
+            self.model.evaluate(x, y + 1000, batch_size=4, verbose=0)
 
 
-@pytest.mark.filterwarnings("ignore::pykguard.GuardWarning")
+@helpers.steps_per_execution(1, 3)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("first", ["the history", "the evaluation"])
-def test_an_evaluation_between_batches_is_not_taken_for_a_batch(when, first):
+def test_an_evaluation_between_batches_is_not_taken_for_a_batch(when, first, steps):
     x, y = helpers.line()
     alone, disturbed = LossHistory(), LossHistory()
-    callbacks = [disturbed, Evaluates(when)]
+    callbacks = [disturbed, Evaluates(when, twice=steps == 3)]
     if first == "the evaluation":
         callbacks.reverse()
     for chosen in ([alone], callbacks):
-        helpers.dense_model().fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=chosen)
-    exact = disturbed.batches["exact"]
-    assert exact[[0, 2, 3]].all()
-    assert np.array_equal(disturbed.losses[exact], alone.losses[exact])
+        helpers.dense_model(steps_per_execution=steps).fit(
+            x, y, batch_size=4, epochs=2, shuffle=False, verbose=0, callbacks=chosen
+        )
+    assert disturbed.batches["exact"].all() and len(alone.losses) == 16
+    assert np.array_equal(disturbed.losses, alone.losses)
 
 
 def test_the_epochs_are_those_of_keras_own_history():
