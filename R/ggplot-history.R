@@ -125,7 +125,8 @@ facet_with_ticks <- function(ticks, labels) {
   panel <- NULL # a column, for R CMD check
   facet <- ggplot2::facet_grid(
     rows = ggplot2::vars(factor(panel, c("loss", "learning rate"))),
-    scales = "free_y", space = "free_y", switch = "y"
+    scales = "free_y", space = "free_y", switch = "y",
+    labeller = ggplot2::label_wrap_gen(8L) # "learning rate" is longer than its panel is high
   )
   ggplot2::ggproto(NULL, facet,
     init_scales = function(layout, x_scale = NULL, y_scale = NULL, params) {

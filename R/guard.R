@@ -106,8 +106,8 @@ as.data.frame.kguard_guard <- function(x, row.names = NULL, optional = FALSE, ..
   x$events
 }
 
-stop_read_only <- function(field) {
-  stop_kguard("kguard_state_error", "`", field, "` is what the guard found; it cannot be assigned")
+stop_read_only <- function(field, is = "what the guard found") {
+  stop_kguard("kguard_state_error", "`", field, "` is ", is, "; it cannot be assigned")
 }
 
 or_na <- function(value, na, shift = 0L) {

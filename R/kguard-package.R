@@ -3,7 +3,8 @@
 #' Callbacks for `fit()` that watch a quantity and act when training goes bad:
 #' [callback_revert_on_loss_increase()], [callback_revert_to_best_on_increase()],
 #' [callback_restore_best()], and [callback_loss_history()], which records what
-#' the loss really was. [KerasCallback] is the class from which R6 callbacks of
+#' the loss really was, and explains why console, history and `evaluate()` differ;
+#' [read_history()] reads its files. [KerasCallback] is the class from which R6 callbacks of
 #' your own are derived.
 #'
 #' The guards run in Python, in the package pykguard that comes inside this one;

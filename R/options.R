@@ -4,14 +4,14 @@
 whole_options <- c("patience", "max_reverts", "start_from_epoch", "verbose", "every")
 
 option_to_python <- function(name, value) {
-  if (name == "probe") {
+  if (name %in% c("probe", "data")) {
     return(probe_to_python(value))
   }
   if (is.null(value) || inherits(value, "python.builtin.object") || is.function(value)) {
     return(value)
   }
   if (is.character(value)) value <- as.vector(value)
-  if (name == "path" && is.character(value)) value <- path.expand(value)
+  if (name %in% c("path", "log_dir") && is.character(value)) value <- path.expand(value)
   if (!is.atomic(value) || is.object(value) || is_missing(value)) {
     return(list())
   }

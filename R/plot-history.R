@@ -13,8 +13,9 @@
 #' What is added to a ggplot of two panels is drawn in both, unless its data has the column `panel`,
 #' `"loss"` or `"learning rate"`.
 #'
-#' @param x A [LossHistory][callback_loss_history] that has been in a `fit()`.
-#' @param guard `NULL`, or a guard of the same `fit()`.
+#' @param x A [LossHistory][callback_loss_history] that has been in a `fit()`, or a run of
+#'   [read_history()].
+#' @param guard `NULL`, or a guard whose reverts are marked, in place of those that were recorded.
 #' @param ... Not used.
 #' @return A ggplot, or `x` invisibly where base graphics are used.
 #' @examplesIf reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow")

@@ -59,8 +59,8 @@ def construct(name: str, options: dict[str, Any]) -> dict[str, Any]:
         return {"argument": error.argument, "requirement": error.requirement}
 
 
-def events(guard: Any) -> list[dict[str, Any]]:
-    """A guard's events, each with its line for the console.
+def events(holder: Any) -> list[dict[str, Any]]:
+    """The events of a guard or a history, each with its line for the console.
 
     Epochs and batches count from 1; epoch 0 is the initial state.
     """
@@ -72,7 +72,7 @@ def events(guard: Any) -> list[dict[str, Any]]:
             "restored_from": _from_one(event.restored_from),
             "line": str(event),
         }
-        for event in guard.events
+        for event in holder.events
     ]
 
 
@@ -82,12 +82,31 @@ def judged_by(guard: Any) -> str:
 
 
 def columns(history: Any, what: str) -> dict[str, Any]:
-    """The columns `batches` or `epochs` of a LossHistory, counted from 1."""
+    """The columns `batches` or `epochs` of a LossHistory or a Record, counted from 1."""
     found = dict(getattr(history, what))
     for name in ("epoch", "batch"):
         if name in found:
             found[name] = found[name] + 1
     return found
+
+
+def explanation(history: Any) -> dict[str, Any]:
+    """What `explain()` says, as columns that count from 1, and as a text for each epoch."""
+    found = history.explain()
+    quantities, parts = found.quantities, found.parts
+    return {
+        "quantities": {**quantities, "epoch": quantities["epoch"] + 1},
+        "parts": {**parts, "epoch": [epoch + 1 for epoch in parts["epoch"]]},
+        "text": str(found).split("\n\n") if len(found) else [],
+    }
+
+
+def read(path: Any) -> dict[str, Any]:
+    """Read a history's file: `{"runs": [record, …]}`, or what `construct` says of a bad option."""
+    try:
+        return {"runs": pykguard.read_history(path)}
+    except (OptionTypeError, OptionValueError) as error:
+        return {"argument": error.argument, "requirement": error.requirement}
 
 
 def picture(history: Any, guard: Any) -> dict[str, Any]:
@@ -136,6 +155,9 @@ def r_callback(
             members[hook] = _indexed(hooks[hook], first) if with_index else _plain(hooks[hook])
         elif core is not None and not getattr(getattr(core, hook), "_is_default", False):
             members[hook] = _passed_on(getattr(core, hook))
+    if hasattr(core, "n_reverts"):  # by which a LossHistory knows a guard
+        members["events"] = property(lambda self: core.events)
+        members["n_reverts"] = property(lambda self: core.n_reverts)
     for hook in _BEGINNINGS:
         members[hook] = _once(members.get(hook), newest)
     return type(name, (Callback,), members)()

@@ -47,6 +47,28 @@ def test_columns_count_from_one():
     assert history.batches["batch"].tolist() == [0, 1, 0, 1]
 
 
+def test_an_explanation_counts_from_one_and_has_a_text_for_each_epoch():
+    history = LossHistory()
+    assert r_bridge.explanation(history)["text"] == []
+    helpers.dense_model().fit(X, Y, batch_size=16, epochs=2, verbose=0, callbacks=[history])
+    told, explanation = r_bridge.explanation(history), history.explain()
+    assert told["quantities"]["epoch"].tolist() == [1, 2]
+    assert sorted(set(told["parts"]["epoch"])) == [1, 2]
+    assert told["parts"]["amount"] == explanation.parts["amount"]
+    assert [text.splitlines()[0] for text in told["text"]] == ["Epoch 1", "Epoch 2"]
+    assert "\n\n".join(told["text"]) == str(explanation)
+
+
+def test_the_runs_of_a_file_are_read_or_its_path_is_refused(tmp_path):
+    path = tmp_path / "losses.csv"
+    told = r_bridge.read(str(path))
+    assert told["argument"] == "path" and told["requirement"].startswith("the name of")
+    history = LossHistory(path)
+    helpers.dense_model().fit(X, Y, epochs=1, verbose=0, callbacks=[history])
+    [run] = r_bridge.read(str(path))["runs"]
+    assert run.losses.tolist() == history.losses.tolist()
+
+
 def test_hooks_count_from_one_and_see_the_logs():
     seen = []
     callback, told = r_callback({"on_epoch_end": lambda i, logs: seen.append((i, logs["loss"]))})
@@ -105,6 +127,22 @@ def test_a_subclass_of_a_guard_still_guards():
     helpers.dense_model().fit(X, Y, epochs=2, verbose=0, callbacks=[script, callback])
     assert begun == [1, 2]
     assert [event.epoch for event in guard.events] == [1]
+
+
+@pytest.mark.parametrize("guard_is_first", [True, False])
+def test_a_history_finds_a_guard_with_hooks_in_r(guard_is_first):
+    guard, history = RevertOnLossIncrease(), LossHistory()
+    callback, _ = r_callback({"on_epoch_begin": lambda index, logs: None}, guard)
+    both = [callback, history] if guard_is_first else [history, callback]
+    script = helpers.Scripted(loss=[1, 2])
+    helpers.dense_model().fit(X, Y, epochs=2, verbose=0, callbacks=[script, *both])
+    assert [event.epoch for event in history.events] == [1]
+    assert history.events == guard.events and callback.n_reverts == 1
+
+
+def test_what_is_no_guard_does_not_look_like_one():
+    for core in (None, LossHistory()):
+        assert not {"events", "n_reverts"} & set(vars(type(r_callback({}, core)[0])))
 
 
 def test_a_hook_of_a_guard_can_be_called_from_r(marked):

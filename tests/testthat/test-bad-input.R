@@ -70,7 +70,20 @@ bad <- list(
   list(quote(history("no/such/folder/losses.csv")), "path", "no/such"),
   list(quote(history(every = 0)), "every", "got 0"),
   list(quote(history(every = 1.5)), "every", "got 1.5"),
-  list(quote(history(every = TRUE)), "every", "got TRUE")
+  list(quote(history(every = TRUE)), "every", "got TRUE"),
+  list(quote(history(data = eight)), "data", "8 x 3"),
+  list(quote(history(data = list(eight))), "data", "list(x, y)"),
+  list(quote(history(data = list(eight, 1:7))), "data", "equally many rows"),
+  list(quote(history(data = list(x = eight, z = 1:8))), "data", "list(x"),
+  list(quote(history(log_dir = 1)), "log_dir", "got 1"),
+  list(quote(history(log_dir = c("a", "b"))), "log_dir", "c(\"a\", \"b\")"),
+  list(quote(read_history(NULL)), "path", "got NULL"),
+  list(quote(read_history(1)), "path", "got 1"),
+  list(quote(read_history(NA)), "path", "got NA"),
+  list(quote(read_history("losses.txt")), "path", "losses.txt"),
+  list(quote(read_history("there-is-none.csv")), "path", "there-is-none"),
+  list(quote(read_history("there-is-none.sqlite")), "path", "there-is-none"),
+  list(quote(read_history(tempdir())), "path", "got \"")
 )
 
 test_that("bad options are refused with the argument, the requirement and the value", {
@@ -95,6 +108,26 @@ test_that("a refused value is the one that R users typed, whole numbers among th
   expect_s3_class(revert(patience = 2L, tolerance = 1L, min_lr = 0L), "RevertOnLossIncrease")
   expect_s3_class(revert(c(name = "loss"), tolerance = c(a = 0.1)), "RevertOnLossIncrease")
   expect_s3_class(history(every = 10), "LossHistory")
+})
+
+test_that("a file that holds something else is refused, and left as it was", {
+  skip_without_keras()
+  for (suffix in c(".csv", ".sqlite")) {
+    path <- tempfile(fileext = suffix)
+    writeLines(c("a,b", "1,2"), path)
+    condition <- tryCatch(read_history(path), error = identity)
+    expect_s3_class(condition, "kguard_option_error")
+    expect_match(conditionMessage(condition), "`path` must be")
+    expect_error(fit_quietly(small_model(), list(history(path))), "`path` must be")
+    expect_identical(readLines(path), c("a,b", "1,2"))
+    unlink(path)
+  }
+})
+
+test_that("data that do not fit the model are refused by fit", {
+  skip_without_keras()
+  losses <- history(data = list(matrix(0, 8, 5), matrix(0, 8, 1)))
+  expect_error(fit_quietly(small_model(), list(losses)), "`data` must be")
 })
 
 test_that("a probe that does not fit the model is refused at the start of fit", {

@@ -75,6 +75,30 @@ test_that("the guards work in keras 2.16's fit(), and cross into R for no hook",
   expect_true(any(grepl("^python: pykguard.*RevertOnLossIncrease", output)))
 })
 
+test_that("a loss history explains what keras 2.16's fit() holds, and its file is read", {
+  output <- in_keras2(c(
+    "path <- tempfile(fileext = '.sqlite')",
+    "losses <- callback_loss_history(path, data = list(x, y))",
+    "Mine <- R6::R6Class('Mine', inherit = kguard::RevertOnLossIncrease, public = list(",
+    "  on_epoch_begin = function(epoch, logs = NULL) super$on_epoch_begin(epoch, logs)))",
+    "Rises <- R6::R6Class('Rises', inherit = kguard::KerasCallback, public = list(",
+    "  on_epoch_end = function(epoch, logs = NULL) list(score = epoch)))",
+    "history <- train(list(Rises$new(), Mine$new('score', mode = 'min'), losses), epochs = 3)",
+    "found <- losses$explain()$quantities",
+    "cat('history', all.equal(found$history, history$metrics$loss), '\\n')",
+    "cat('mean', all.equal(found$weighted_mean, found$history, tolerance = 1e-6), '\\n')",
+    "cat('evaluate', is.finite(found$evaluate), '\\n')",
+    "cat('events', losses$events$epoch, '\\n')",
+    "run <- read_history(path)[[1]]",
+    "cat('file', identical(run$explain(), losses$explain()), identical(run$events, losses$events), '\\n')"
+  ))
+  label <- paste(output, collapse = "\n")
+  expected <- c(
+    "history TRUE ", "mean TRUE ", "evaluate TRUE TRUE TRUE ", "events 2 3 ", "file TRUE TRUE "
+  )
+  expect_identical(intersect(output, expected), expected, label = label)
+})
+
 test_that("the example of the R documentation runs in keras 2.16", {
   output <- in_keras2(c(
     "LossHistory <- R6::R6Class('LossHistory', inherit = KerasCallback, public = list(",

@@ -80,3 +80,29 @@ test_that("a run of tfruns records what it would without the guards", {
   expect_length(recorded[[1]], 4L)
   expect_identical(recorded[[2]], recorded[[1]])
 })
+
+test_that("a loss history explains what keras3's fit() shows and holds, class weights among it", {
+  skip_without_keras()
+  skip_if_not_installed("keras3")
+  data <- regression_data()
+  y <- as.integer(data$y > 0.5)
+  model <- keras3("keras_model_sequential")(input_shape = 3L)
+  model <- keras3("layer_dense")(model, 1L, activation = "sigmoid")
+  keras3("compile")(model, optimizer = "adam", loss = "binary_crossentropy")
+  weights <- c("0" = 0.5, "1" = 2)
+  losses <- callback_loss_history(data = list(data$x, y, unname(weights[y + 1L])))
+  text <- reticulate::py_capture_output(
+    history <- keras3("fit")(model, data$x, y,
+      epochs = 2, batch_size = 25, verbose = 2, view_metrics = FALSE, class_weight = as.list(weights),
+      callbacks = list(losses)
+    )
+  )
+  found <- losses$explain()$quantities
+  expect_equal(found$history, history$metrics$loss)
+  expect_equal(found$weighted_mean, history$metrics$loss, tolerance = 1e-6)
+  shown <- regmatches(text, gregexpr("loss: [0-9.]+", text))[[1]]
+  expect_identical(shown, sprintf("loss: %.4f", found$console))
+  p <- as.vector(stats::predict(model, data$x, verbose = 0))
+  own <- -log(ifelse(y == 1L, p, 1 - p))
+  expect_equal(found$evaluate[2], mean(weights[y + 1L] * own), tolerance = 1e-5)
+})

@@ -31,6 +31,140 @@ test_that("epochs without validation are NaN in a column of their own", {
   expect_identical(history$batches$batch, rep(c(1L, 3L), 3L))
 })
 
+test_that("the data frames are plain, as dplyr and ggplot2 take them", {
+  skip_without_keras()
+  losses <- callback_loss_history()
+  are_plain <- function(frames) {
+    for (frame in frames) {
+      expect_identical(class(frame), "data.frame")
+      expect_named(attributes(frame), c("names", "class", "row.names"), ignore.order = TRUE)
+      expect_true(all(vapply(frame, function(column) is.atomic(column) && is.null(attributes(column)), NA)))
+    }
+  }
+  frames <- function() {
+    explanation <- losses$explain()
+    list(
+      losses$batches, losses$epochs, losses$events, explanation$quantities, explanation$parts
+    )
+  }
+  before <- frames()
+  are_plain(before)
+  guard <- callback_revert_on_loss_increase()
+  fit_quietly(small_model(metrics = list("mae")), list(Breaker$new(2), guard, losses), epochs = 2L)
+  after <- frames()
+  are_plain(after)
+  for (i in seq_along(after)) {
+    same <- names(before[[i]])
+    expect_identical(vapply(after[[i]][same], typeof, ""), vapply(before[[i]], typeof, ""))
+  }
+  skip_if_not_installed("dplyr")
+  by_epoch <- dplyr::summarise(dplyr::group_by(losses$batches, epoch), loss = sum(loss * size) / sum(size))
+  expect_equal(by_epoch$loss, losses$epochs$loss, tolerance = 1e-6)
+})
+
+test_that("a batch has its size, its learning rate, its time, and what was shown of it", {
+  skip_without_keras()
+  losses <- callback_loss_history()
+  data <- regression_data()
+  model <- small_model(keras()$optimizers$SGD(0.25), metrics = list("mae"))
+  text <- reticulate::py_capture_output(model$fit(data$x, data$y,
+    epochs = 1L, batch_size = 25L, shuffle = FALSE, verbose = 1L, callbacks = list(losses)
+  ))
+  batches <- losses$batches
+  expect_identical(batches$size, c(25L, 25L, 10L))
+  expect_equal(batches$learning_rate, rep(0.25, 3L))
+  expect_true(all(diff(batches$seconds) > 0))
+  expect_identical(batches$error_bound, rep(0, 3L))
+  expect_true("logged_mae" %in% names(batches))
+  running <- cumsum(batches$loss * batches$size) / cumsum(batches$size)
+  expect_equal(batches$logged_loss, running, tolerance = 1e-5)
+  shown <- regmatches(text, gregexpr("loss: [0-9.]+", text))[[1]]
+  expect_identical(utils::tail(shown, 1L), sprintf("loss: %.4f", losses$explain()$quantities$console))
+})
+
+test_that("data frames and vectors serve as data", {
+  skip_without_keras()
+  data <- regression_data()
+  evaluated <- vapply(
+    list(
+      unname(data), list(as.data.frame(data$x), as.vector(data$y)),
+      list(y = data$y, x = data$x, sample_weight = rep(1, 60))
+    ),
+    function(data) {
+      losses <- callback_loss_history(data = data)
+      fit_quietly(small_model(keras()$optimizers$SGD(0)), list(losses), epochs = 1L)
+      losses$explain()$quantities$evaluate
+    }, 0
+  )
+  expected <- as.numeric(small_model()$evaluate(data$x, data$y, verbose = 0L))
+  expect_equal(evaluated, rep(expected, 3L), tolerance = 1e-6)
+})
+
+test_that("the events of guards are in the record, also of a guard with hooks in R", {
+  skip_without_keras()
+  seen <- NULL
+  Mine <- R6::R6Class("Mine",
+    inherit = RevertOnLossIncrease,
+    public = list(
+      on_epoch_end = function(epoch, logs = NULL) {
+        super$on_epoch_end(epoch, logs)
+        seen <<- c(seen, epoch)
+      }
+    )
+  )
+  for (guard in list(callback_revert_on_loss_increase(), Mine$new())) {
+    losses <- callback_loss_history()
+    fit_quietly(small_model(), list(Breaker$new(2, 4), guard, losses))
+    expect_identical(losses$events$epoch, c(2L, 4L))
+    expect_identical(losses$events, guard$events)
+  }
+  expect_identical(seen, 1:4)
+})
+
+test_that("a class of one's own records and explains as well", {
+  skip_without_keras()
+  Mine <- R6::R6Class("Mine",
+    inherit = LossHistory,
+    public = list(
+      seen = NULL,
+      on_epoch_end = function(epoch, logs = NULL) {
+        super$on_epoch_end(epoch, logs)
+        self$seen <- c(self$seen, self$explain()$quantities$weighted_mean[epoch])
+      }
+    )
+  )
+  losses <- Mine$new(every = 2)
+  fit_quietly(small_model(), list(losses), epochs = 2L)
+  expect_equal(losses$seen, losses$epochs$loss, tolerance = 1e-6)
+  expect_equal(losses$explain()$quantities$history, losses$epochs$loss)
+  expect_output(print(losses), "<Mine> of 4 batches in 2 epochs")
+})
+
+test_that("a record cannot be assigned to", {
+  skip_without_keras()
+  losses <- callback_loss_history()
+  for (field in c("losses", "batches", "epochs", "events", "batches_per_epoch")) {
+    expect_error(losses[[field]] <- 1, "cannot be assigned", class = "kguard_state_error")
+  }
+})
+
+test_that("TensorBoard gets what was recorded", {
+  skip_without_keras()
+  skip_if_not(reticulate::py_module_available("tensorboard"), "tensorboard")
+  folder <- tempfile()
+  on.exit(unlink(folder, recursive = TRUE))
+  losses <- callback_loss_history(log_dir = folder)
+  fit_quietly(small_model(), list(losses), epochs = 2L)
+  event_file <- reticulate::import("tensorboard.backend.event_processing.event_accumulator")
+  board <- event_file$EventAccumulator(file.path(folder, "train"))
+  board$Reload()
+  tensors <- reticulate::import("tensorboard.util.tensor_util")
+  values <- vapply(board$Tensors("batch_loss"), function(each) {
+    as.numeric(tensors$make_ndarray(each$tensor_proto))
+  }, 0)
+  expect_equal(values, losses$losses, tolerance = 1e-6)
+})
+
 test_that("the file holds what the history holds", {
   skip_without_keras()
   path <- tempfile(fileext = ".csv")

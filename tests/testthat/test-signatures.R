@@ -36,6 +36,6 @@ test_that("the package exports what it should", {
     "RevertOnLossIncrease", "callback_revert_on_loss_increase",
     "RevertToBestOnIncrease", "callback_revert_to_best_on_increase",
     "RestoreBest", "callback_restore_best",
-    "LossHistory", "callback_loss_history"
+    "LossHistory", "callback_loss_history", "read_history"
   ))
 })

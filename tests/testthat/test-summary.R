@@ -24,11 +24,32 @@ test_that("the summary of a history sets the batches beside the epoch", {
   found <- summary(losses)
   own <- losses$losses
   expect_identical(found$batches, c(3L, 3L))
-  expect_equal(found$mean[1], mean(own[1:2]))
-  expect_equal(found$worst[1], max(own[1:2]))
+  expect_equal(found$mean, c(NaN, NaN))
+  expect_equal(found$worst, c(max(own[1:2]), NA))
   expect_identical(found$last[1], NaN)
   expect_identical(found$not_finite, c(1L, 3L))
-  expect_identical(found$mean[2], NA_real_)
   expect_identical(found$loss, losses$epochs$loss)
-  expect_output(print(found), "each batch's own loss")
+  expect_output(print(found), "batches' own losses.*\n epoch batches mean worst last not_finite loss\n")
+})
+
+test_that("the summary of a history says mean, console and evaluate(), and what a guard took back", {
+  skip_without_keras()
+  data <- regression_data()
+  losses <- callback_loss_history(every = 2, data = unname(data))
+  guard <- callback_revert_on_loss_increase()
+  model <- small_model()
+  capture.output(reticulate::py_capture_output(model$fit(data$x, data$y,
+    epochs = 3L, batch_size = 25L, shuffle = FALSE, verbose = 2L,
+    callbacks = list(Breaker$new(2), guard, losses)
+  )))
+  found <- summary(losses)
+  expect_identical(found$batches, c(2L, 2L, 2L)) # recorded, of three
+  expect_equal(found$mean, found$loss, tolerance = 1e-6)
+  expect_equal(found$console, round(found$loss, 4))
+  evaluated <- as.numeric(model$evaluate(data$x, data$y, verbose = 0L))
+  expect_equal(found$evaluate[3], evaluated, tolerance = 1e-6)
+  expect_equal(found$last, losses$batches$loss[losses$batches$batch == 3L])
+  expect_identical(found$exact, rep(TRUE, 3L))
+  expect_identical(found$reverted, c(FALSE, TRUE, FALSE))
+  expect_output(print(found), "not_finite +loss console evaluate reverted\n")
 })
