@@ -155,6 +155,8 @@ def r_callback(
             members[hook] = _indexed(hooks[hook], first) if with_index else _plain(hooks[hook])
         elif core is not None and not getattr(getattr(core, hook), "_is_default", False):
             members[hook] = _passed_on(getattr(core, hook))
+    if core is not None:
+        members["core"] = core  # by which a LossHistory finds itself in the list
     if hasattr(core, "n_reverts"):  # by which a LossHistory knows a guard
         members["events"] = property(lambda self: core.events)
         members["n_reverts"] = property(lambda self: core.n_reverts)

@@ -24,7 +24,9 @@ class Companions:
     def __init__(self, callbacks: list[Any], own: Any) -> None:
         self._callbacks = callbacks
         bars = [i for i, each in enumerate(callbacks) if hasattr(each, "progbar")]
-        place = next((i for i, each in enumerate(callbacks) if each is own), -1)
+        # What stands for a callback of R in the list has it as its `core`.
+        own_places = [i for i, each in enumerate(callbacks) if own in (each, _core(each))]
+        place = own_places[0] if own_places else -1
         self.bar_comes_later = any(i > place for i in bars)
         self._guards = [each for each in callbacks if hasattr(each, "n_reverts")]
         self._seen = [len(guard.events) for guard in self._guards]
@@ -69,3 +71,7 @@ def companions_of(callback: Any) -> Companions:
             return Companions(list(caller.callbacks), callback)
         frame = frame.f_back  # type: ignore[assignment]
     return Companions([callback], callback)
+
+
+def _core(callback: Any) -> Any:
+    return getattr(callback, "core", None)

@@ -27,7 +27,7 @@ DOUBLE = "double averaging by the progress bar (Keras up to 3.14.1)"
 CHANGED = "logs changed by a callback"
 HIDDEN = "a train_step that does not update the loss tracker"
 RESET = "metrics reset within the epoch"
-FLOAT = "rounding of the running mean"
+FLOAT = "rounding to float32"
 PARTIAL = "batches of unequal size"
 AVERAGE = "running mean against own loss"
 MOVING = "weights moving during the epoch"
@@ -65,6 +65,11 @@ class Explanation:
 
     def __len__(self) -> int:
         return len(self._facts)
+
+    def __getitem__(self, which: int | slice) -> Explanation:
+        """The explanation of one epoch, by its place in the record, or of some."""
+        chosen = self._facts[which]
+        return Explanation(chosen if isinstance(chosen, list) else [chosen])
 
     @property
     def quantities(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -132,15 +137,16 @@ def _differences(facts: Facts) -> Iterator[Difference]:
         },
         ("history", "evaluate"): {
             **to_batches,
+            FLOAT: to_batches.get(FLOAT, 0.0) + facts.inferred - facts.evaluated,
             MOVING: facts.weighted_mean - facts.evaluated_training,
             BATCH_NORM: facts.evaluated_training - facts.evaluated_frozen,
-            DROPOUT: facts.evaluated_frozen - facts.evaluated,
+            DROPOUT: facts.evaluated_frozen - facts.inferred,
         },
         ("evaluate", "evaluate_data"): {PENALTY: facts.regularisation},
     }
     for (of, minus), parts in chains.items():
         total = quantities[of] - quantities[minus]
-        if total == total:
+        if total == total and (total or minus != "evaluate_data"):
             known = {cause: amount for cause, amount in parts.items() if amount == amount}
             yield Difference(facts.epoch, of, minus, total, known)
 
@@ -175,7 +181,7 @@ def _lines(facts: Facts) -> Iterator[str]:
     width = max(len(words) for words in QUANTITIES.values())
     for name, words in QUANTITIES.items():
         value = quantities[name]
-        if value != value:
+        if value != value or (name == "evaluate_data" and not facts.regularisation):
             continue
         bar = {"console": facts.bar, "console_running": facts.running}.get(name)
         text = f"{value:.7g}" if bar is None else shown(bar, facts.verbose)

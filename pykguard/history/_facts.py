@@ -35,6 +35,7 @@ class Facts:
         evaluated_training: The same as in training: dropout and the like at work, BatchNorm with
             the statistics of each batch.
         evaluated_frozen: The same as in training, but BatchNorm with its moving statistics.
+        inferred: Loss on the data with no layer as in training, in double precision over batches.
         regularisation: The part of `evaluated` that is the sum of the model's own losses.
     """
 
@@ -57,6 +58,7 @@ class Facts:
     evaluated: float = math.nan
     evaluated_training: float = math.nan
     evaluated_frozen: float = math.nan
+    inferred: float = math.nan
     regularisation: float = math.nan
 
     def items(self) -> Iterable[tuple[str, float]]:

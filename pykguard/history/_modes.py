@@ -30,12 +30,14 @@ class Measured(NamedTuple):
         evaluated: As `evaluate()` gives it.
         training: As in training.
         frozen: As in training, but BatchNorm by its moving statistics.
+        inference: As `evaluate()` should give it, in double precision over the batches.
         regularisation: The part of `evaluated` that is the sum of the model's own losses.
     """
 
     evaluated: float
     training: float
     frozen: float
+    inference: float
     regularisation: float
 
 
@@ -53,12 +55,12 @@ def measure(model: Any, probe: Probe, batch_size: int | None) -> Measured:
         training, _ = _mean(model, probe, rows, training=True)
         with _frozen_batch_norm(model):
             frozen, _ = _mean(model, probe, rows, training=True)
-        _, regularisation = _mean(model, probe, rows, training=False)
+        inference, regularisation = _mean(model, probe, rows, training=False)
     except Exception as error:
         warn(f"LossHistory: the model cannot be run on `data` as in training ({error})")
-        training = frozen = regularisation = math.nan
+        training = frozen = inference = regularisation = math.nan
     model.reset_metrics()
-    return Measured(evaluated, training, frozen, regularisation)
+    return Measured(evaluated, training, frozen, inference, regularisation)
 
 
 def _mean(model: Any, probe: Probe, rows: int, *, training: bool) -> tuple[float, float]:
@@ -67,7 +69,7 @@ def _mean(model: Any, probe: Probe, rows: int, *, training: bool) -> tuple[float
     options = {} if is_legacy(model) else {"training": training}
     # Each run begins with the same moving statistics and draws the same random numbers.
     with _as_it_was(model), untouched(), _without_gradients(model):
-        for x, y, weights in _batches(probe, rows):
+        for x, y, weights in _batches(model, probe, rows):
             y_pred = model(x, training=training)
             loss = model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weights, **options)
             losses.append(float(to_numpy(loss)))
@@ -76,14 +78,23 @@ def _mean(model: Any, probe: Probe, rows: int, *, training: bool) -> tuple[float
     return float(np.average(losses, weights=sizes)), float(np.average(own, weights=sizes))
 
 
-def _batches(probe: Probe, rows: int) -> Iterator[Any]:
+def _batches(model: Any, probe: Probe, rows: int) -> Iterator[Any]:
     parts = tuple(probe.data)
     n = len(keras.tree.flatten(parts[0])[0])
     for first in range(0, n, rows):
-        yield keras.tree.map_structure(
-            lambda array, first=first: None if array is None else array[first : first + rows],
-            parts,
-        )
+        yield keras.tree.map_structure(lambda a, i=first: _tensor(model, a, i, i + rows), parts)
+
+
+def _tensor(model: Any, array: Any, first: int, end: int) -> Any:
+    """Some rows as `evaluate()` feeds them: numbers with a fraction in the backend's precision."""
+    if array is None or array.dtype.kind in "SU":
+        return None if array is None else array[first:end]
+    dtype = library_of(model).backend.floatx() if array.dtype.kind == "f" else None
+    if not is_legacy(model):
+        return keras.ops.convert_to_tensor(array[first:end], dtype=dtype)
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(array[first:end], dtype=dtype)
 
 
 @contextmanager

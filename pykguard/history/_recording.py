@@ -143,8 +143,9 @@ class Recording:
         self._open = facts, logs
         if data is not None:
             measured = measure(model, data, self._sums.batch_size)
-            facts.evaluated, facts.evaluated_training = measured.evaluated, measured.training
-            facts.evaluated_frozen, facts.regularisation = measured.frozen, measured.regularisation
+            facts.evaluated, facts.inferred = measured.evaluated, measured.inference
+            facts.evaluated_training, facts.evaluated_frozen = measured.training, measured.frozen
+            facts.regularisation = measured.regularisation
 
     def close(self) -> None:
         """Finish the last epoch, and let go of the model and the files."""

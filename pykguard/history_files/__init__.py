@@ -66,10 +66,10 @@ def read_rows(path: Any) -> dict[int, Columns]:
         OSError, sqlite3.Error: The file cannot be read.
     """
     requirement = "the name of a .csv or .sqlite file that LossHistory wrote"
-    if path is None:
+    if not isinstance(path, (str, os.PathLike)):
         raise OptionTypeError("path", requirement, path)
-    name = check_path(path)
-    if name is None or not os.path.isfile(name):
+    name = os.path.expanduser(os.fsdecode(path))
+    if not name.lower().endswith(SUFFIXES) or "\0" in name or not os.path.isfile(name):
         raise OptionValueError("path", requirement, name)
     if name.lower().endswith(".csv"):
         return read_csv(name)

@@ -42,7 +42,7 @@ class SqliteFile:
 
     def __init__(self, path: str) -> None:
         if os.path.exists(path):
-            with closing(_connect(path, _mode_to_read(path))) as connection:
+            with closing(_connect_to_read(path)) as connection:
                 _is_empty(connection, path)
         self._connection = _connect(path, "rwc")
         try:
@@ -86,7 +86,7 @@ class SqliteFile:
 
 def read_sqlite(path: str) -> dict[int, Columns]:
     """The columns of each run. The file may be written meanwhile, and is left as it is."""
-    with closing(_connect(path, _mode_to_read(path))) as connection:
+    with closing(_connect_to_read(path)) as connection:
         return {} if _is_empty(connection, path) else collect(_rows(connection))
 
 
@@ -107,9 +107,15 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
     )
 
 
-def _mode_to_read(path: str) -> str:
-    """Read-only, unless a transaction of a killed process has to be rolled back first."""
-    return "rw" if os.path.exists(os.path.realpath(path) + "-journal") else "ro"
+def _connect_to_read(path: str) -> sqlite3.Connection:
+    """A connection that sees one state of the file, whatever other processes write meanwhile.
+
+    It is read-only, unless a transaction of a killed process has to be rolled back first.
+    """
+    torn = os.path.exists(os.path.realpath(path) + "-journal")
+    connection = _connect(path, "rw" if torn else "ro")
+    connection.execute("BEGIN")
+    return connection
 
 
 def _is_empty(connection: sqlite3.Connection, path: str) -> bool:
