@@ -1,6 +1,6 @@
 """What a LossHistory costs for each batch, beside a callback whose batch hook does nothing.
 
-Trains one small model a method, in one process and in random order in each round: without a
+Trains a new small model with each method, in one process and in random order in each round: without
 callback, with an empty batch hook, and with a LossHistory in memory, to a CSV file, to SQLite and
 to TensorBoard. The batches come from a source that never ends. Given are medians over the rounds:
 microseconds a batch, what is more than the empty hook's in the same round, and the ratio to it. At
@@ -94,13 +94,13 @@ def seconds_of(model, callback, batches):
 def time_batches(rounds, batches):
     """Print the table of times."""
     with tempfile.TemporaryDirectory() as folder:
-        chosen = {name: (make_model(), c) for name, c in methods(Path(folder)).items()}
-        for model, callback in chosen.values():
-            seconds_of(model, callback, 10)
+        chosen = methods(Path(folder))
         taken = {name: [] for name in chosen}
         for _ in range(rounds):
             for name in random.sample(list(chosen), len(chosen)):
-                taken[name].append(seconds_of(*chosen[name], batches) / batches * 1e6)
+                model = make_model()  # one and the same may be slower than another by 10 %
+                seconds_of(model, chosen[name], 10)
+                taken[name].append(seconds_of(model, chosen[name], batches) / batches * 1e6)
     empty = taken["empty batch hook"]
     print(f"{keras.backend.backend()}, {rounds} rounds of {batches} batches")
     print(f"{'':<26}{'µs a batch':>12}{'more than empty':>18}{'ratio':>8}")

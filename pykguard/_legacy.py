@@ -60,8 +60,8 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
         weight = 1 if sample_weight is None else sample_weight
         row = (values, weight, self.rate.in_step(), self.n_added % 2**20)
         row = tf.stack([tf.cast(each, self.recent.dtype) for each in row])
-        place = tf.range(self.size) == self.n_added % self.size
-        kept = self.recent.assign(tf.where(place[:, None], row, self.recent))
+        place = [[self.n_added % self.size]]
+        kept = self.recent.scatter_nd_update(place, row[None])
         with tf.control_dependencies([kept]):
             counted = self.n_added.assign_add(1)
         return tf.group(added, counted)

@@ -33,6 +33,7 @@ class Batches:
         self._seconds = array("d")
         self._exact = bytearray()
         self._numbers: dict[str, array[float]] = {name: array(self._kind) for name in ALWAYS}
+        self._loss, self._logged, self._rate = (self._numbers[name] for name in ALWAYS)
         self.per_epoch = 0
         self.on_bar = False
 
@@ -55,14 +56,13 @@ class Batches:
         self._size.append(0)
         self._seconds.append(seconds)
         self._exact.append(0)
-        numbers = self._numbers
-        numbers["loss"].append(math.nan)
-        numbers["logged_loss"].append(logged_loss)
-        numbers["learning_rate"].append(learning_rate)
+        self._loss.append(math.nan)
+        self._logged.append(logged_loss)
+        self._rate.append(learning_rate)
         for name, value in others:
-            column = numbers.get(name)
+            column = self._numbers.get(name)
             if column is None:
-                column = numbers[name] = array(self._kind)
+                column = self._numbers[name] = array(self._kind)
             if len(column) < place:
                 column.extend([math.nan] * (place - len(column)))
             column.append(value)

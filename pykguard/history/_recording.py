@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections import deque
@@ -106,13 +107,14 @@ class Recording:
         rate = math.nan if self._rate is None else self._rate.after_step()
         last = self._next + n - 1
         for number in range(self._next, last):  # nothing is logged within an execution
-            self._add(number, seconds, math.nan, rate, ())
-        others = list(_others(logs)) if len(logs) > 1 else []
+            self._add(number, seconds, math.nan, rate, [])
+        others = [] if len(logs) == 1 or last % self._every else self._others(logs)
         if self._bar.averages:
             self._bar.add(logged, n)
             others.append(("console_loss", self._bar.value))
         self._add(last, seconds, logged, rate, others)
         self._next += n
+        self._batches.per_epoch = max(self._batches.per_epoch, self._next)
         if self._own_mean.exists:
             self._guess = self._own_mean.after_steps(n)
         self._steps.took(n)
@@ -155,13 +157,31 @@ class Recording:
         self._outlets.close()
 
     # ---------------------------------------------------------------- inside
-    def _add(self, number: int, seconds: float, logged: float, rate: float, others: Any) -> None:
-        batches = self._batches
-        batches.per_epoch = max(batches.per_epoch, number + 1)
-        recorded = number % self._every == 0
-        self._places.append(
-            batches.add(self._epoch, number, seconds, logged, rate, others) if recorded else -1
-        )
+    def _add(
+        self,
+        number: int,
+        seconds: float,
+        logged: float,
+        rate: float,
+        others: list[tuple[str, float]],
+    ) -> None:
+        if number % self._every:
+            self._places.append(-1)
+        else:
+            row = (self._epoch, number, seconds, logged, rate, others)
+            self._places.append(self._batches.add(*row))
+
+    def _others(self, logs: Logs) -> list[tuple[str, float]]:
+        """The metrics beside the loss, by the names of their columns."""
+        others = []
+        for name, value in logs.items():
+            if name == "loss":
+                continue
+            if type(value) is float:
+                others.append((_column_of(name), value))
+            else:
+                others += [(_column_of(n), v) for n, v in numbers_in({name: value})]
+        return others
 
     def _left(self) -> int | None:
         """How many batches the epoch still has, if that is known."""
@@ -242,8 +262,9 @@ def numbers_in(logs: Logs) -> Iterator[tuple[str, float]]:
             yield from ((f"{name}[{i}]", float(v)) for i, v in enumerate(values.ravel()))
 
 
-def _others(logs: Logs) -> Iterator[tuple[str, float]]:
-    return ((f"logged_{name}", value) for name, value in numbers_in(logs) if name != "loss")
+@functools.cache
+def _column_of(metric: str) -> str:
+    return f"logged_{metric}"
 
 
 def _steps_per_execution(model: Any) -> int:

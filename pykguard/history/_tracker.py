@@ -43,12 +43,11 @@ class LossTracker(keras.metrics.Mean):
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add one batch's loss; called by Keras, inside the compiled step."""
         super().update_state(values, sample_weight=sample_weight)
-        recent, n_added = self.recent.value, self.n_added.value  # JAX takes no variables
+        n_added = self.n_added.value  # JAX takes no variables
         size = 1 if sample_weight is None else sample_weight
         row = (values, size, self.rate.in_step(), n_added % CYCLE)
         row = keras.ops.stack([keras.ops.cast(each, self.recent.dtype) for each in row])
-        place = keras.ops.arange(self.size) == n_added % self.size
-        self.recent.assign(keras.ops.where(keras.ops.expand_dims(place, 1), row, recent))
+        _set_row(self.recent, n_added % self.size, row, self.size)
         self.n_added.assign(n_added + 1)
 
     def reset_state(self) -> None:
@@ -57,6 +56,18 @@ class LossTracker(keras.metrics.Mean):
             self.on_reset()
         self.total.assign(0)
         self.count.assign(0)
+
+
+def _set_row(variable: Any, place: Any, row: Any, n_rows: int) -> None:
+    """Overwrite one row of a variable that has so many."""
+    if keras.backend.backend() == "tensorflow":  # in place, where a new value takes 40 µs more
+        import tensorflow as tf
+
+        handle = variable.value.handle
+        tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=place, updates=row)
+        return
+    is_there = keras.ops.expand_dims(keras.ops.arange(n_rows) == place, 1)
+    variable.assign(keras.ops.where(is_there, row, variable.value))
 
 
 class EagerLossTracker(keras.metrics.Mean):

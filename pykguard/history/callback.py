@@ -104,7 +104,8 @@ class LossHistory(Callback, View):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the batches that this execution took."""
-        self._running().end_batch(batch, logs or {})
+        recording = self._recording or self._running()
+        recording.end_batch(batch, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the epoch's metrics as History will hold them."""

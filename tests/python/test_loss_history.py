@@ -174,8 +174,32 @@ def test_every_so_many_batches_are_recorded():
     x, y = classes(39)
     some = record(x, y, batch_size=4, epochs=2, history=LossHistory(every=4))
     assert some.batches["batch"].tolist() == [0, 4, 8, 0, 4, 8]
+    assert some.batches_per_epoch == 10
     everything = losses_by_hand(x, y, batch_size=4, epochs=2)
     np.testing.assert_allclose(some.losses, everything[[0, 4, 8, 10, 14, 18]], rtol=2e-6)
+
+
+def test_the_other_metrics_the_sizes_and_the_times_are_recorded():
+    x, y = helpers.line(28)
+    history = LossHistory()
+    helpers.dense_model(metrics=["mae"]).fit(
+        x, y, batch_size=8, epochs=2, verbose=0, callbacks=[history]
+    )
+    batches = history.batches
+    assert batches["size"].tolist() == [8, 8, 8, 4] * 2
+    assert batches["logged_mae"][[3, 7]] == pytest.approx(history.epochs["mae"], rel=1e-6)
+    assert (np.diff(batches["seconds"]) > 0).all() and 0 < batches["seconds"][0] < 60
+
+
+def test_ten_million_batches_take_less_than_500_megabytes():
+    from pykguard.history._columns import Batches
+
+    table = Batches()
+    for batch in range(1000):
+        table.add(0, batch, 1.0, 1.0, 1e-3, [("logged_mae", 1.0), ("logged_acc", 1.0)])
+    columns = [*table._numbers.values(), table._epoch, table._batch, table._size, table._seconds]
+    size = sum(len(c) * c.itemsize for c in columns) + len(table._exact)
+    assert size / 1000 * 1e7 < 500e6
 
 
 def test_two_histories_in_one_fit_record_the_same():
