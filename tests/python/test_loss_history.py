@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from pykguard import GuardWarning, LossHistory, RevertOnLossIncrease
+from pykguard import GuardWarning, LossHistory, RevertOnLossIncrease, read_history
 
 PENALTY = 0.01
 CLASS_WEIGHT = {0: 0.25, 1: 1.0, 2: 3.0}
@@ -496,3 +496,61 @@ def test_rows_are_in_the_file_while_training_runs(tmp_path):
             x, y, batch_size=8, epochs=2, verbose=0, callbacks=[LossHistory(path), raising]
         )
     assert [row["batch"] for row in read(path) if row["name"] == "loss"] == ["0", "1", "2", "3", ""]
+
+
+# ---------------------------------------------------------------- training that is broken off
+class Raises(keras.callbacks.Callback):
+    """Raises after, or before, the third batch of the second epoch."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.when = when
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.when == "before" and (self.epoch, batch) == (1, 2):
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.when == "after" and (self.epoch, batch) == (1, 2):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("suffix", ["csv", "sqlite"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_was_recorded_until_an_interruption_is_there(when, suffix, tmp_path):
+    x, y = helpers.line()
+    full, broken = LossHistory(), LossHistory(tmp_path / f"losses.{suffix}")
+    helpers.dense_model().fit(x, y, batch_size=8, epochs=2, shuffle=False, callbacks=[full])
+    model = helpers.dense_model()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(x, y, batch_size=8, epochs=2, shuffle=False, callbacks=[broken, Raises(when)])
+        n = 4 + 2 + (when == "after")
+        assert len(broken.losses) == n and broken.batches["exact"].all()
+        assert len(broken.explain()) == 1
+        if len(read_history(broken.path)) == 1:
+            assert np.array_equal(broken.losses, full.losses[:n])
+    model.fit(x, y, batch_size=8, verbose=0, callbacks=[broken])
+    first, second, third = read_history(broken.path)
+    assert np.array_equal(first.losses, full.losses[: len(first.losses)])
+    assert len(second.losses) == len(first.losses) and len(third.losses) == 4
+
+
+def test_an_error_in_the_data_leaves_what_was_recorded():
+    x, y = helpers.line()
+    model = helpers.dense_model()
+
+    def data():
+        for i in range(3):
+            yield x[8 * i : 8 * i + 8], y[8 * i : 8 * i + 8]
+        raise RuntimeError("out of data")
+
+    history = LossHistory()
+    with pytest.raises(Exception, match="out of data"):
+        model.fit(data(), steps_per_epoch=4, verbose=0, callbacks=[history])
+    assert len(history.losses) >= 2 and np.isfinite(history.losses).all()
+    model.fit(x, y, batch_size=8, verbose=0, callbacks=[history])
+    assert len(history.losses) == 4 and history.batches["exact"].all()
