@@ -6,7 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-from pykguard import GuardWarning, LossHistory, RevertOnLossIncrease, read_history
+from pykguard import (
+    GuardWarning,
+    LossHistory,
+    OptionValueError,
+    RevertOnLossIncrease,
+    read_history,
+)
 
 PENALTY = 0.01
 CLASS_WEIGHT = {0: 0.25, 1: 1.0, 2: 3.0}
@@ -200,6 +206,61 @@ def test_ten_million_batches_take_less_than_500_megabytes():
     columns = [*table._numbers.values(), table._epoch, table._batch, table._size, table._seconds]
     size = sum(len(c) * c.itemsize for c in columns) + len(table._exact)
     assert size / 1000 * 1e7 < 500e6
+
+
+def test_a_table_is_a_data_frame_of_pandas():
+    history = fit_with(None)
+    batches, epochs = history.to_pandas(), history.to_pandas("epochs")
+    assert batches["loss"].tolist() == history.losses.tolist()
+    assert list(epochs) == list(history.epochs) and len(epochs) == 2
+    with pytest.raises(OptionValueError, match=r'`what` must be .*"batches".*got .events.'):
+        history.to_pandas("events")
+
+
+class TwoHeads(keras.Model):
+    """Two outputs, of which the second has sample weights of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = keras.layers.Dense(1), keras.layers.Dense(2)
+
+    def call(self, inputs):
+        return self.first(inputs), self.second(inputs)
+
+
+JIT = [False, pytest.param(True, marks=helpers.not_on("torch", "needs a compiler for C++"))]
+
+
+@pytest.mark.parametrize("jit_compile", JIT)
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "float64"])
+def test_compiled_steps_and_other_precisions_are_recorded(policy, jit_compile):
+    x, y = helpers.line(28)
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64" if policy == "float64" else "float32")
+    try:
+        keras.config.set_dtype_policy(policy)
+        keras.utils.set_random_seed(1)
+        model = TwoHeads()
+        model.compile(
+            keras.optimizers.SGD(0.0), ["mse", "mae"], loss_weights=[1, 3], jit_compile=jit_compile
+        )
+        history = LossHistory()
+        targets = (y, np.repeat(y, 2, axis=1))
+        weights = (np.ones(28, "float32"), np.linspace(0, 2, 28).astype("float32"))
+        model.fit(
+            x, targets, sample_weight=weights, batch_size=8, shuffle=False, callbacks=[history]
+        )
+        first, second = model.predict(x, verbose=0)
+        square = (first.astype("float64") - y)[:, 0] ** 2
+        distance = np.abs(second.astype("float64") - targets[1]).mean(axis=1) * weights[1]
+        parts = [slice(i, i + 8) for i in range(0, 28, 8)]
+        expected = [square[p].mean() + 3 * distance[p].mean() for p in parts]
+        tolerance = {"float32": 1e-5, "mixed_bfloat16": 2e-2, "float64": 1e-12}[policy]
+        np.testing.assert_allclose(history.losses, expected, rtol=tolerance)
+        assert history.batches["exact"].all()
+    finally:
+        keras.config.set_floatx(before)
+        keras.config.set_dtype_policy("float32")
 
 
 def test_two_histories_in_one_fit_record_the_same():
