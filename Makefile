@@ -3,6 +3,7 @@
 # make test-backends   runs the Python suite on JAX, on PyTorch and with the oldest supported Keras
 # make benchmark       measures what the guards cost and writes benchmarks/overhead.png
 # make benchmark-hooks measures what callbacks cost in R for each batch
+# make benchmark-recording measures what a LossHistory costs for each batch
 # They install what a fresh Debian or Ubuntu lacks; see tools/setup.sh.
 
 PYTHON = $(CURDIR)/.venv/bin/python
@@ -15,7 +16,7 @@ export TF_CPP_MIN_LOG_LEVEL = 3
 export PYTHONDONTWRITEBYTECODE = 1
 export KGUARD_TEST_KERAS = required
 
-.PHONY: demo test test-backends benchmark benchmark-hooks install document format lint types pytest \
+.PHONY: demo test test-backends benchmark benchmark-hooks benchmark-recording install document format lint types pytest \
 	rcheck coverage package clean setup-demo setup-test
 
 demo: setup-demo install
@@ -35,6 +36,9 @@ benchmark: setup-test
 
 benchmark-hooks: setup-test install
 	R_LIBS=$(RLIB):$$R_LIBS Rscript benchmarks/hooks.R
+
+benchmark-recording: setup-test
+	$(PYTHON) benchmarks/recording.py
 
 setup-demo:
 	@tools/setup.sh demo

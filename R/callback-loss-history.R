@@ -53,7 +53,8 @@
 #'   frames or vectors with equally many rows, usually the training data: at the end of each epoch the
 #'   model is evaluated on it, and run on it as in training, so that `explain()` can say how the
 #'   history and `evaluate()` differ. Where `fit()` has class weights, give them as sample weights.
-#'   Costs four forward passes.
+#'   Put this callback before the guards: what stands behind one measures what the guard put back. Costs
+#'   four forward passes.
 #' @param log_dir `NULL`, or a folder for TensorBoard, which gets batch losses and epochs as scalars
 #'   and the events of guards as text; needs the Python package `tensorboard`.
 #' @return An R6 object of class `LossHistory`, to be put in the list `callbacks` of `fit()`.

@@ -10,7 +10,7 @@
 #'
 #' `history - last batch = (history - m) + (m - w) + (w - mean(l)) + (mean(l) - tail(l, 1))`
 #'
-#' which are: logs that a callback changed; rounding of the running mean, or metrics that were reset
+#' which are: logs that a callback changed; rounding to float32, or metrics that were reset
 #' within the epoch; batches of unequal size; and a mean that is compared with one value.
 #' `history - evaluate` goes on from `w` to the loss in training mode with the epoch's last weights
 #' (weights moving), from there to the moving statistics of BatchNorm, and from there to the loss without

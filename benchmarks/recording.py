@@ -1,6 +1,6 @@
 """What a LossHistory costs for each batch, beside a callback whose batch hook does nothing.
 
-Trains a new small model with each method, in one process and in random order in each round: without
+Trains a new small model with each method, in one process, in random order in each round: without a
 callback, with an empty batch hook, and with a LossHistory in memory, to a CSV file, to SQLite and
 to TensorBoard. The batches come from a source that never ends. Given are medians over the rounds:
 microseconds a batch, what is more than the empty hook's in the same round, and the ratio to it. At

@@ -45,7 +45,9 @@ class LossHistory(Callback, View):
         data: None, or a tuple `(x, y)` or `(x, y, sample_weight)`, usually the training data: at
             the end of each epoch the model is evaluated on it, and run on it as in training, so
             that `explain()` can say how History and `evaluate()` differ. Where `fit` has class
-            weights, give them as sample weights. Costs four forward passes. Defaults to None.
+            weights, give them as sample weights. Put this callback before the guards: what stands
+            behind one measures what the guard put back. Costs four forward passes. Defaults to
+            None.
         log_dir: None, or a folder for TensorBoard, which gets batch losses and epochs as scalars
             and the events of guards as text; needs the package tensorboard. Defaults to None.
 
