@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the Python suite in an environment of its own: on JAX, on PyTorch, or with the oldest Keras
-# that is supported. `tools/setup.sh test` comes first. Arguments after NAME go to pytest.
-# Usage: tools/backends.sh jax|torch|oldest [ARGUMENT...]
+# Runs the Python suite in an environment of its own: on JAX, on PyTorch, with the oldest Keras that
+# is supported, or with the last one whose progress bar averages means. `tools/setup.sh test` comes first. Arguments after NAME go to pytest.
+# Usage: tools/backends.sh jax|torch|oldest|averaging [ARGUMENT...]
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -21,7 +21,11 @@ case "$name" in
         .venv/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' ||
             die "TensorFlow $tensorflow needs Python 3.12 or older; remove .venv and set PYTHON to one"
         ;;
-    *) die "usage: tools/backends.sh jax|torch|oldest [ARGUMENT...]" ;;
+    averaging)
+        backend="tensorflow"
+        wanted=".[tensorflow,plot,test] keras==3.14.1 numpy<2"
+        ;;
+    *) die "usage: tools/backends.sh jax|torch|oldest|averaging [ARGUMENT...]" ;;
 esac
 shift
 
