@@ -1,10 +1,17 @@
 import math
 import sys
 
+import helpers
 import numpy as np
 import pytest
 
-from pykguard import OptionTypeError, OptionValueError
+from pykguard import (
+    LossHistory,
+    OptionTypeError,
+    OptionValueError,
+    RevertOnLossIncrease,
+    read_history,
+)
 from pykguard.history_files._tensorboard import TensorBoardWriter, check_log_dir
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -131,3 +138,53 @@ def test_without_tensorboard_the_error_names_the_option_and_the_package(tmp_path
     monkeypatch.setattr(sys, "meta_path", [])
     with pytest.raises(ImportError, match=r"`log_dir` needs .*`pip install tensorboard`"):
         use(str(tmp_path))
+
+
+# ---------------------------------------------------------------- a LossHistory's
+def texts(folder, tag):
+    return [(e.step, e.tensor_proto.string_val[0].decode()) for e in load(folder).Tensors(tag)]
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_tensorboard_finds_every_batch_epoch_and_event_of_a_fit(tmp_path, every):
+    x, y = helpers.line()
+    poison = helpers.PoisonedData(x, y, {1})
+    guard = RevertOnLossIncrease()
+    history = LossHistory(every=every, log_dir=tmp_path)
+    helpers.dense_model().fit(
+        poison.data,
+        validation_data=(x, y),
+        shuffle=False,
+        epochs=3,
+        verbose=0,
+        callbacks=[poison, history, guard],
+    )
+    train, batches = tmp_path / "train", history.batches
+    steps = (4 * batches["epoch"] + batches["batch"]).tolist()
+    assert len(steps) == len(history.losses) == {1: 12, 3: 6}[every]
+    for tag, column in (("batch_loss", "loss"), ("batch_learning_rate", "learning_rate")):
+        found = scalars(train, tag)
+        assert [step for step, _ in found] == steps
+        np.testing.assert_array_equal([value for _, value in found], batches[column])
+    for part, name in (("train", "loss"), ("validation", "val_loss")):
+        found = scalars(tmp_path / part, "epoch_loss")
+        assert [step for step, _ in found] == [0, 1, 2]
+        expected = history.epochs[name].astype("float32")
+        np.testing.assert_array_equal([value for _, value in found], expected)
+    [event] = guard.events
+    assert texts(train, "guards") == [(1, str(event))]
+    assert history.events == [event]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_events_of_guards_are_in_the_record_wherever_they_stand_in_the_list(first, tmp_path):
+    x, y = helpers.line()
+    guard, history = RevertOnLossIncrease(), LossHistory(tmp_path / "losses.csv")
+    model = helpers.dense_model()
+    for number in range(2):  # the guard forgets the first fit's events, and so must the record
+        poison = helpers.PoisonedData(x, y, {1, 3})
+        callbacks = [history, guard] if first else [guard, history]
+        model.fit(poison.data, shuffle=False, epochs=4, verbose=0, callbacks=[poison, *callbacks])
+        assert len(guard.events) == 2
+        assert history.events == guard.events
+        assert read_history(history.path)[number].events == guard.events
