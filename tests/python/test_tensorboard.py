@@ -187,4 +187,5 @@ def test_events_of_guards_are_in_the_record_wherever_they_stand_in_the_list(firs
         model.fit(poison.data, shuffle=False, epochs=4, verbose=0, callbacks=[poison, *callbacks])
         assert len(guard.events) == 2
         assert history.events == guard.events
-        assert read_history(history.path)[number].events == guard.events
+        read = read_history(history.path)[number].events
+        assert repr(read) == repr(guard.events)  # whose values are NaN
