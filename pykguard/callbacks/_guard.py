@@ -11,7 +11,7 @@ from pykguard import _checks
 from pykguard._callback import Callback
 from pykguard._errors import OptionValueError, SnapshotError
 from pykguard._framework import backend_of, library_of
-from pykguard._probe import Probe, as_probe
+from pykguard._probe import Data, Probe, as_probe
 from pykguard._processes import mean_of_all
 from pykguard._warnings import warn
 from pykguard.callbacks import _turns
@@ -59,9 +59,10 @@ class Guard(Callback):
         self.restore_optimizer = _checks.flag("restore_optimizer", restore_optimizer)
         self.restore_random_state = _checks.flag("restore_random_state", restore_random_state)
         self.start_from_epoch = _checks.integer("start_from_epoch", start_from_epoch, minimum=0)
-        self.probe: Probe | None = as_probe(probe)
+        self._probe: Probe | None = as_probe(probe)
+        self.probe: Data | None = self._probe and self._probe.data
         self.verbose = _checks.integer("verbose", verbose, minimum=0)
-        if self.probe is not None and self.monitor not in ("loss", "val_loss"):
+        if self._probe is not None and self.monitor not in ("loss", "val_loss"):
             requirement = '"loss" or "val_loss" with a probe, whose value is the model\'s loss'
             raise OptionValueError("monitor", requirement, monitor)
         self._events: list[Event] = []
@@ -159,10 +160,10 @@ class Guard(Callback):
         self._first_step_taken = False
 
     def _keep_initial(self, loaded: Loaded | None, late: bool) -> None:
-        if self.probe is not None and late:
-            self.probe.check_inputs(self.model)
-        elif self.probe is not None:
-            self.probe.check_fits(self.model)
+        if self._probe is not None and late:
+            self._probe.check_inputs(self.model)
+        elif self._probe is not None:
+            self._probe.check_fits(self.model)
         keeper = self._in_use()
         broken = keeper.snapshots.accept_infinite()
         if broken:
@@ -221,8 +222,8 @@ class Guard(Callback):
     def _measure(self, logs: dict[str, Any] | None) -> float | None:
         """The value to judge at this epoch's end; None where it was not measured."""
         self._last_logs = {name: _plain(value) for name, value in (logs or {}).items()}
-        if self.probe is not None:
-            value: float | None = self.probe.loss(self.model)
+        if self._probe is not None:
+            value: float | None = self._probe.loss(self.model)
         else:
             value = read_monitor(self._last_logs, self.monitor) if logs else None
         if backend_of(self.model) == "torch":
@@ -234,7 +235,7 @@ class Guard(Callback):
         return value
 
     def _monitor_name(self) -> str:
-        return self.monitor if self.probe is None else "probe_loss"
+        return self.monitor if self._probe is None else "probe_loss"
 
     def _warn_of_idle_tracker(self, value: float | None) -> None:
         step = "train_step" if self._monitor_name() == "loss" else "test_step"

@@ -8,7 +8,7 @@ from pykguard import _checks
 from pykguard._callback import Callback
 from pykguard._errors import GuardError
 from pykguard._framework import require_one_replica
-from pykguard._probe import Probe, as_probe
+from pykguard._probe import Data, Probe, as_probe
 from pykguard.history._columns import Batches, Epochs
 from pykguard.history._companions import Companions, companions_of
 from pykguard.history._outlets import Outlets
@@ -69,7 +69,8 @@ class LossHistory(Callback, View):
         super().__init__()
         self.path = check_path(path)
         self.every = _checks.integer("every", every, minimum=1)
-        self.data: Probe | None = as_probe(data, "data", may_hold_nan=True)
+        self._probe: Probe | None = as_probe(data, "data", may_hold_nan=True)
+        self.data: Data | None = self._probe and self._probe.data
         self.log_dir = check_log_dir(log_dir)
         self._recording: Recording | None = None
         self._companions: Companions | None = None
@@ -83,8 +84,8 @@ class LossHistory(Callback, View):
 
     def get_config(self) -> dict[str, Any]:
         """The options, such that `LossHistory(**history.get_config())` is an equal recorder."""
-        data = None if self.data is None else tuple(self.data.data)
-        return {"path": self.path, "every": self.every, "data": data, "log_dir": self.log_dir}
+        names = ("path", "every", "data", "log_dir")
+        return {name: getattr(self, name) for name in names}
 
     # ---------------------------------------------------------------- hooks
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -111,8 +112,8 @@ class LossHistory(Callback, View):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the epoch's metrics as History will hold them."""
-        model = None if self.data is None else self.model
-        self._running().end_epoch(epoch, {} if logs is None else logs, self.data, model)
+        model = None if self._probe is None else self.model
+        self._running().end_epoch(epoch, {} if logs is None else logs, self._probe, model)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the file."""

@@ -114,22 +114,25 @@ OPTIONS = {
         "start_from_epoch": 4,
         "verbose": 1,
     },
-    LossHistory: {"path": "losses.csv", "every": 3},
+    LossHistory: {"path": "losses.csv", "every": 3, "log_dir": "board"},
 }
 
 
 @pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
 def test_the_config_holds_every_option(cls):
     config = cls(**OPTIONS[cls]).get_config()
-    config.pop("probe", None)
-    assert config == OPTIONS[cls]
+    data = config.pop("data" if cls is LossHistory else "probe")
+    assert data is None and config == OPTIONS[cls]
 
 
-def test_the_config_holds_the_probe():
-    guard = RevertOnLossIncrease(probe=(X, Y, np.ones(32)))
-    again = RevertOnLossIncrease(**guard.get_config())
-    for one, other in zip(guard.probe, again.probe, strict=True):
-        assert np.array_equal(one, other)
+@pytest.mark.parametrize(
+    ("cls", "option"), [(RevertOnLossIncrease, "probe"), (LossHistory, "data")]
+)
+def test_the_config_holds_the_data(cls, option):
+    one = cls(**{option: (X, Y, np.ones(32))})
+    again = cls(**one.get_config())
+    for part, other in zip(getattr(one, option), getattr(again, option), strict=True):
+        assert np.array_equal(part, other)
 
 
 @each_callback
