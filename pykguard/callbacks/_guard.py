@@ -60,7 +60,7 @@ class Guard(Callback):
         self.restore_random_state = _checks.flag("restore_random_state", restore_random_state)
         self.start_from_epoch = _checks.integer("start_from_epoch", start_from_epoch, minimum=0)
         self._probe: Probe | None = as_probe(probe)
-        self.probe: Data | None = self._probe and self._probe.data
+        self.probe: Data | None = None if self._probe is None else self._probe.data
         self.verbose = _checks.integer("verbose", verbose, minimum=0)
         if self._probe is not None and self.monitor not in ("loss", "val_loss"):
             requirement = '"loss" or "val_loss" with a probe, whose value is the model\'s loss'

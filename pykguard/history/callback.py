@@ -70,7 +70,7 @@ class LossHistory(Callback, View):
         self.path = check_path(path)
         self.every = _checks.integer("every", every, minimum=1)
         self._probe: Probe | None = as_probe(data, "data", may_hold_nan=True)
-        self.data: Data | None = self._probe and self._probe.data
+        self.data: Data | None = None if self._probe is None else self._probe.data
         self.log_dir = check_log_dir(log_dir)
         self._recording: Recording | None = None
         self._companions: Companions | None = None

@@ -41,7 +41,7 @@ def test_a_probe_may_be_given_as(probe):
     model = helpers.dense_model()
     guard = RevertOnLossIncrease(probe=probe)
     expected = np.mean((model.predict(X, verbose=0) - Y) ** 2)
-    assert guard.probe.loss(model) == pytest.approx(expected, rel=1e-5)
+    assert guard._probe.loss(model) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_rows_of_a_probe_are_weighted():
@@ -49,4 +49,4 @@ def test_the_rows_of_a_probe_are_weighted():
     weights = np.arange(8.0)
     guard = RevertOnLossIncrease(probe=(X, Y, weights))
     expected = np.mean(weights * (model.predict(X, verbose=0) - Y)[:, 0] ** 2)
-    assert guard.probe.loss(model) == pytest.approx(expected, rel=1e-5)
+    assert guard._probe.loss(model) == pytest.approx(expected, rel=1e-5)
