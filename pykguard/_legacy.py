@@ -42,14 +42,14 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
 
     Attributes:
         rate: The learning rate that is remembered with each value.
-        on_reset: None, or a function that is called before the mean starts anew.
+        listeners: Functions that are called before the mean starts anew.
     """
 
     def __init__(self, rate: Any, size: int, name: str = "loss") -> None:
         super().__init__(name=name)
         self.size = size
         self.rate = rate
-        self.on_reset: Callable[[], None] | None = None
+        self.listeners: list[Callable[[], None]] = []
         nothing = tf_keras.initializers.Constant(-1)
         self.recent = self.add_weight(name="recent", shape=(size, 4), initializer=nothing)
         self.n_added = self.add_weight(name="n_added", initializer="zeros", dtype="int32")
@@ -59,7 +59,7 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
         added = super().update_state(values, sample_weight=sample_weight)
         weight = 1 if sample_weight is None else sample_weight
         row = (values, weight, self.rate.in_step(), self.n_added % 2**20)
-        row = tf.stack([tf.cast(each, self.recent.dtype) for each in row])
+        row = tf.stack([tf.reduce_mean(tf.cast(each, self.recent.dtype)) for each in row])
         place = [[self.n_added % self.size]]
         kept = self.recent.scatter_nd_update(place, row[None])
         with tf.control_dependencies([kept]):
@@ -68,7 +68,7 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
 
     def reset_state(self) -> None:
         """Start a new mean; what was remembered stays."""
-        if self.on_reset is not None:
-            self.on_reset()
+        for listener in self.listeners:
+            listener()
         for variable in (self.total, self.count):
             variable.assign(tf.zeros_like(variable))

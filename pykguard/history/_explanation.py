@@ -181,11 +181,14 @@ def _lines(facts: Facts) -> Iterator[str]:
     width = max(len(words) for words in QUANTITIES.values())
     for name, words in QUANTITIES.items():
         value = quantities[name]
-        if value != value or (name == "evaluate_data" and not facts.regularisation):
+        is_unsaid = name == "evaluate_data" and not facts.regularisation
+        if is_unsaid or (value != value and not (name == "history" and facts.batches)):
             continue
         bar = {"console": facts.bar, "console_running": facts.running}.get(name)
         text = f"{value:.7g}" if bar is None else shown(bar, facts.verbose)
         yield f"  {words:<{width}}  {text}"
+    if facts.history != facts.history:
+        yield "  a loss that is not finite has no parts"
     if not facts.exact:
         yield "  the batches' own losses are not known exactly: " + HIDDEN
     for difference in _differences(facts):

@@ -7,6 +7,7 @@ time here, so that each difference can be attributed.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -49,7 +50,8 @@ def measure(model: Any, probe: Probe, batch_size: int | None) -> Measured:
         probe: The data.
         batch_size: Rows in a batch, on which BatchNorm's statistics depend. Defaults to Keras' 32.
     """
-    evaluated = probe.loss(model, batch_size)
+    with _as_it_was(model):
+        evaluated = probe.loss(model, batch_size)
     rows = batch_size or DEFAULT_BATCH_SIZE
     try:
         training, _ = _mean(model, probe, rows, training=True)
@@ -66,7 +68,8 @@ def measure(model: Any, probe: Probe, batch_size: int | None) -> Measured:
 def _mean(model: Any, probe: Probe, rows: int, *, training: bool) -> tuple[float, float]:
     """The mean loss and the mean of the part that is the model's own losses."""
     losses, own, sizes = [], [], []
-    options = {} if is_legacy(model) else {"training": training}
+    takes = inspect.signature(model.compute_loss).parameters
+    options = {"training": training} if "training" in takes else {}
     # Each run begins with the same moving statistics and draws the same random numbers.
     with _as_it_was(model), untouched(), _without_gradients(model):
         for x, y, weights in _batches(model, probe, rows):
@@ -100,7 +103,7 @@ def _tensor(model: Any, array: Any, first: int, end: int) -> Any:
 @contextmanager
 def _as_it_was(model: Any) -> Iterator[None]:
     """Whatever a forward pass updates, such as moving statistics, is put back."""
-    held = [(v, np.array(to_numpy(v))) for v in model.non_trainable_variables]
+    held = [(v, np.array(to_numpy(v))) for v in model.variables]
     try:
         yield
     finally:
@@ -115,6 +118,7 @@ def _frozen_batch_norm(model: Any) -> Iterator[None]:
     layers = [
         layer for layer in model._flatten_layers() if isinstance(layer, kind) and layer.trainable
     ]
+    weights = [(weight, weight.trainable) for layer in layers for weight in layer.weights]
     for layer in layers:
         layer.trainable = False
     try:
@@ -122,6 +126,9 @@ def _frozen_batch_norm(model: Any) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.trainable = True
+        if not is_legacy(model):  # where a weight has no say of its own
+            for weight, was_trainable in weights:
+                weight.trainable = was_trainable
 
 
 def _without_gradients(model: Any) -> Any:

@@ -7,6 +7,7 @@ step is traced or run, beside the loss, and not asked of the optimizer between t
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pykguard._framework import backend_of, is_legacy, library_of, to_numpy
-from pykguard._optimizers import innermost, optimizers
+from pykguard._optimizers import each_once, innermost, optimizers
 from pykguard.learning_rate import as_given, is_schedule, read_learning_rate
 
 
@@ -45,18 +46,24 @@ class StepRate:
         return self._optimizer()
 
     def in_step(self) -> Any:
-        """The rate as a tensor or a number, called in the step; NaN where it is not at hand."""
+        """The rate as a tensor or a number, called in the step; NaN where it is not at hand.
+
+        That is so with a callable, which may do more than give a number: it is not called twice.
+        """
         optimizer = self.optimizer
-        self.traced = None if optimizer is None else as_given(optimizer)
-        if self.traced is None:
+        if self._backend == "jax" and _is_evaluating():
             return math.nan
-        if isinstance(self.traced, self._schedules) and self._is_legacy:
+        self.traced = None if optimizer is None else as_given(optimizer)
+        if self.traced is None or self._backend == "jax":
+            return math.nan  # on JAX the step gets the optimizer's variables afterwards
+        if hasattr(optimizer, "_decayed_lr"):  # an optimizer of tf_keras' older kind
+            return optimizer._decayed_lr("float32")
+        is_schedule = isinstance(self.traced, self._schedules)
+        if is_schedule and self._is_legacy:
             return self.traced(optimizer.iterations)  # the property shows the last step's
-        if callable(self.traced) and not isinstance(self.traced, self._schedules):
-            return self.traced()
-        if self._backend == "jax":
-            return math.nan  # the step gets the optimizer's variables after the loss was added up
-        if callable(self.traced):
+        if callable(self.traced) and not is_schedule:
+            return math.nan
+        if is_schedule:
             return optimizer.learning_rate
         # PyTorch's variables are changed in place later.
         return self.traced.value.clone() if self._backend == "torch" else optimizer.learning_rate
@@ -73,28 +80,38 @@ class HostRate:
         self._rate = rate
         self._places: dict[int, int] = {}
         self._mapped: tuple[Any, Any] = (None, None)
+        self._traced: list[Any] = []  # with which each step was taken, until `of_last` is asked
 
-    def after_step(self) -> float:
-        """The rate of the step that was just taken; NaN where it is known otherwise."""
+    def after_steps(self, n: int) -> float:
+        """The rate of `n` steps that were just taken; NaN where it is known otherwise, or not."""
         if self._rate.optimizer is None:
             rate = read_learning_rate(self._model)
             return math.nan if rate is None else rate
+        self._traced += [self._rate.traced] * n
         if self._rate.traced is None or callable(self._rate.traced):
             return math.nan
         return float(self._left_behind(self._rate.traced))
 
     def of_last(self, n: int) -> np.ndarray[Any, Any] | None:
-        """The rates of the last `n` steps by the schedule that was traced; None without one."""
-        schedule = self._rate.traced
-        if not is_schedule(schedule):
+        """The rates of the last `n` steps by the schedules that were traced; None without one."""
+        traced, self._traced = self._traced[:n], self._traced[n:]
+        if not any(map(is_schedule, traced)):
             return None
+        taken = int(self._left_behind(self._rate.optimizer._iterations)) - len(self._traced)
+        steps, rates = np.arange(taken - n, taken), np.full(n, math.nan)
+        for schedule in each_once(each for each in traced if is_schedule(each)):
+            its = np.array([each is schedule for each in traced])
+            rates[its] = self._by(schedule, steps)[its]
+        return rates
+
+    def _by(self, schedule: Any, steps: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A schedule's rates, compiled for one number of steps."""
         import jax
 
         if self._mapped[0] is not schedule:
             self._mapped = schedule, jax.jit(lambda steps: jax.lax.map(schedule, steps))
-        taken = int(self._left_behind(self._rate.optimizer._iterations))
-        steps = np.resize(np.arange(taken - n, taken), 256 * -(-n // 256))  # one shape to compile
-        return np.asarray(self._mapped[1](steps.astype("int32")))[:n]
+        padded = np.resize(steps, 256 * -(-len(steps) // 256))
+        return np.asarray(self._mapped[1](padded.astype("int32")))[: len(steps)]
 
     def _left_behind(self, variable: Any) -> Any:
         """An optimizer variable's value when the last step ended, whatever it was set to since."""
@@ -117,3 +134,11 @@ def needs_host(rate: StepRate, model: Any) -> bool:
 
 def _nothing() -> None:
     return None
+
+
+def _is_evaluating() -> bool:
+    """Whether the step that is being traced is that of `evaluate()`."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name not in ("test_step", "train_step"):
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_name == "test_step"

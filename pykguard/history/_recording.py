@@ -71,7 +71,7 @@ class Recording:
     @property
     def tables(self) -> Tables:
         """What is recorded so far, which goes on growing."""
-        self._steps.flush()
+        self._steps.flush(within=True)
         self._settle()
         return Tables(self._batches, self._epochs, self._facts, self._events)
 
@@ -102,13 +102,14 @@ class Recording:
     def end_batch(self, batch: int, logs: Logs) -> None:
         """Note the batches of an execution that ends with `batch`, and what was logged after it."""
         seconds = time.perf_counter() - self._start
-        n = 1 if self._one_by_one else self._steps.count(batch + 1 - self._next, self._left())
+        n = 1 if self._one_by_one else self._count(batch + 1 - self._next)
         self._last_logged = logged = logs.get("loss", math.nan)
-        rate = math.nan if self._rate is None else self._rate.after_step()
+        rate = math.nan if self._rate is None else self._rate.after_steps(n)
         last = self._next + n - 1
         for number in range(self._next, last):  # nothing is logged within an execution
             self._add(number, seconds, math.nan, rate, [])
-        others = [] if len(logs) == 1 or last % self._every else self._others(logs)
+        alone = len(logs) == 1 and "loss" in logs
+        others = [] if alone or last % self._every else self._others(logs)
         if self._bar.averages:
             self._bar.add(logged, n)
             others.append(("console_loss", self._bar.value))
@@ -183,28 +184,28 @@ class Recording:
                 others += [(_column_of(n), v) for n, v in numbers_in({name: value})]
         return others
 
-    def _left(self) -> int | None:
-        """How many batches the epoch still has, if that is known."""
-        return None if self._per_epoch is None else self._per_epoch - self._next
+    def _count(self, planned: int) -> int:
+        """How many of so many planned steps an execution took."""
+        left = None if self._per_epoch is None else self._per_epoch - self._next
+        return self._steps.count(planned, left, self._steps.n_resets != self._resets)
 
     def _fill(self, rows: Rows | None, n: int) -> None:
         """Fill in what the steps computed."""
         places = [self._places.popleft() for _ in range(n)]
+        rates = None if self._rate is None else self._rate.of_last(n)
         if rows is None:
             self._fill_unknown(places)
         else:
-            rows = self._with_rates(places, rows)
+            if rates is not None:
+                rows = self._with_rates(places, rows, rates)
             self._sums.add(rows)
             self._batches.fill(places, rows)
         if self._outlets:
             recorded = [place for place in places if place >= 0]
             self._outlets.batches(self._batches, recorded, self._n_before)
 
-    def _with_rates(self, places: list[int], rows: Rows) -> Rows:
+    def _with_rates(self, places: list[int], rows: Rows, rates: Rows) -> Rows:
         """The rows with the rates of a schedule, where no other rate was noted after the step."""
-        rates = None if self._rate is None else self._rate.of_last(len(rows))
-        if rates is None:
-            return rows
         noted = np.array([self._batches.number("learning_rate", max(p, 0)) for p in places])
         return np.column_stack([rows[:, :2], np.where(np.isnan(noted), rates, noted)])
 

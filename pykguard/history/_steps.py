@@ -37,26 +37,27 @@ class Steps:
         self._early: Rows | None = None
         self._is_hidden = self._is_ambiguous = False
         self._seen = reader.n_added()
-        reader.tracker.on_reset = self._before_reset
+        reader.tracker.listeners.append(self._before_reset)
 
     def close(self) -> None:
         """Let go of the tracker."""
-        self._reader.tracker.on_reset = None
+        if self._before_reset in self._reader.tracker.listeners:
+            self._reader.tracker.listeners.remove(self._before_reset)
 
-    def count(self, planned: int, left: int | None) -> int:
+    def count(self, planned: int, left: int | None, disturbed: bool) -> int:
         """How many steps an execution took: the last of an epoch may find less data than planned.
 
         Args:
             planned: The steps of an execution.
             left: How many batches the epoch still has; None where that is not known.
+            disturbed: Whether there was an evaluation since the execution before.
         """
         if self._early is not None:
             return len(self._early)
-        if left is not None:
-            return min(planned, left)
         added = self._reader.n_added() - self._seen - self._pending
-        if self._aside and added > planned:
-            self._is_ambiguous = True  # there are batches of an evaluation among them
+        if disturbed and left is not None:
+            return min(planned, left)
+        self._is_ambiguous = disturbed  # there are batches of the evaluation among them
         return min(planned, added) if added > 0 else planned
 
     def took(self, n: int) -> None:
@@ -69,14 +70,26 @@ class Steps:
         if self._pending + n > self._reader.tracker.size:
             self.flush()
 
-    def flush(self) -> None:
-        """Hand over what was not yet."""
-        if self._pending:
-            n, expected = self._pending, self._seen + self._pending
-            rows = self._reader.last(n, expected)
-            self._seen = self._reader.n_added() if rows is None else expected
-            self._pending = 0
-            self._hand_over(rows, n)
+    def flush(self, *, within: bool = False) -> None:
+        """Hand over what was not yet.
+
+        Args:
+            within: Whether an execution may have ended of which this was not told yet.
+        """
+        if not self._pending:
+            return
+        n, expected = self._pending, self._seen + self._pending
+        rows = self._reader.last(n, expected)
+        if rows is None:
+            n_added = self._reader.n_added()
+            more = n_added - expected
+            if within and more > 0 and n + more <= self._reader.tracker.size:
+                rows = self._reader.last(n + more, n_added)
+                rows = None if rows is None else rows[:n]
+            else:
+                expected = n_added
+        self._seen, self._pending = expected, 0
+        self._hand_over(rows, n)
 
     def mean(self, logged: float) -> tuple[float, bool]:
         """Keras' running mean as an epoch ended, and whether an evaluation had got into it.

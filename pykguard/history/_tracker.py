@@ -28,16 +28,17 @@ class LossTracker(keras.metrics.Mean):
 
     Attributes:
         rate: The learning rate that is remembered with each value.
-        on_reset: None, or a function that is called before the mean starts anew.
+        listeners: Functions that are called before the mean starts anew.
     """
 
     def __init__(self, rate: StepRate, size: int, name: str = "loss") -> None:
         super().__init__(name=name)
         self.size = size
         self.rate = rate
-        self.on_reset: Callable[[], None] | None = None
+        self.listeners: list[Callable[[], None]] = []
         nothing = keras.initializers.Constant(-1)
-        self.recent = self.add_variable((size, len(COLUMNS)), nothing, name="recent")
+        dtype = "float64" if self.dtype == "float64" else "float32"
+        self.recent = self.add_variable((size, len(COLUMNS)), nothing, dtype=dtype, name="recent")
         self.n_added = self.add_variable((), "zeros", dtype="int32", name="n_added")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
@@ -46,14 +47,17 @@ class LossTracker(keras.metrics.Mean):
         n_added = self.n_added.value  # JAX takes no variables
         size = 1 if sample_weight is None else sample_weight
         row = (values, size, self.rate.in_step(), n_added % CYCLE)
-        row = keras.ops.stack([keras.ops.cast(each, self.recent.dtype) for each in row])
+        # A loss may have a value for each row; their mean is what Keras descends.
+        row = keras.ops.stack(
+            [keras.ops.mean(keras.ops.cast(each, self.recent.dtype)) for each in row]
+        )
         _set_row(self.recent, n_added % self.size, row, self.size)
         self.n_added.assign(n_added + 1)
 
     def reset_state(self) -> None:
         """Start a new mean; what was remembered stays."""
-        if self.on_reset is not None:
-            self.on_reset()
+        for listener in self.listeners:
+            listener()
         self.total.assign(0)
         self.count.assign(0)
 
@@ -77,20 +81,22 @@ class EagerLossTracker(keras.metrics.Mean):
         super().__init__(name=name)
         self.size = size
         self.rate = rate
-        self.on_reset: Callable[[], None] | None = None
+        self.listeners: list[Callable[[], None]] = []
         self.recent: deque[tuple[Any, Any, Any]] = deque(maxlen=size)
         self.n_added = 0
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add one batch's loss."""
         super().update_state(values, sample_weight=sample_weight)
-        self.recent.append((values.detach(), sample_weight, self.rate.in_step()))
+        loss = values.detach().mean() if hasattr(values, "detach") else values
+        size = 1 if sample_weight is None else sample_weight
+        self.recent.append((loss, size, self.rate.in_step()))
         self.n_added += 1
 
     def reset_state(self) -> None:
         """Start a new mean; what was remembered stays."""
-        if self.on_reset is not None:
-            self.on_reset()
+        for listener in self.listeners:
+            listener()
         super().reset_state()
 
 
@@ -187,8 +193,8 @@ def install(model: Any) -> Reader:
     object.__setattr__(place, name, tracker)
     if legacy or model.built:
         # The step may have been traced with the old tracker.
-        model.make_train_function(force=True)
-        model.test_function = None
+        model.train_function = model.test_function = None
+        model.make_train_function()
     return Reader(model, tracker)
 
 

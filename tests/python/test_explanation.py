@@ -303,6 +303,58 @@ def test_being_explained_changes_no_training():
     assert all(np.array_equal(a, b) for a, b in zip(*states, strict=True))
 
 
+class Counts(keras.layers.Layer):
+    """Changes a weight of its own, that is trainable, in training; and one at all times."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+        self.seen = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, inputs, training=False):
+        if training:
+            self.scale.assign(self.scale * 0.99)
+        self.seen.assign(self.seen + 1)
+        return inputs * self.scale
+
+
+@pytest.mark.parametrize("layer", [Counts, keras.layers.BatchNormalization])
+def test_weights_that_a_pass_changes_and_those_that_are_frozen_stay_so(layer):
+    x, y = helpers.line()
+    states = []
+    for data in (None, (x, y)):
+        keras.utils.set_random_seed(1)
+        model = layered(layer(), keras.layers.Dense(3), rate=0.1)
+        changing = model.layers[0]
+        if layer is keras.layers.BatchNormalization:
+            changing.gamma.trainable = False
+            model.compile(keras.optimizers.SGD(0.1), "mse")
+        trainable = [weight.trainable for weight in model.weights]
+        record(model, x, y, data=data, epochs=3)
+        assert [weight.trainable for weight in model.weights] == trainable
+        states.append(helpers.training_state(model))
+    assert all(np.array_equal(a, b) for a, b in zip(*states, strict=True))
+
+
+def test_a_compute_loss_without_the_argument_training_is_explained():
+    class Own(keras.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+            return keras.ops.mean((y - y_pred) ** 2)
+
+    x, y = helpers.line()
+    model = Own([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    history = record(model, x, y, data=(x, y))
+    assert differences(history, "history", "evaluate")[0][causes.MOVING] > 0
+    assert_it_adds_up(history)
+
+
+def test_of_an_epoch_that_is_not_finite_this_is_said():
+    x, y = helpers.line()
+    history = record(helpers.dense_model(), x * np.nan, y)
+    assert "History holds" in str(history.explain()) and "nan" in str(history.explain())
+    assert "not finite" in str(history.explain())
+
+
 def test_everything_at_once_adds_up():
     x, y = helpers.line(28)
     model = layered(

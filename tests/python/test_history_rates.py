@@ -58,7 +58,6 @@ RATES = {
     "float": lambda: 0.25,
     "schedule": lambda: SCHEDULES.ExponentialDecay(0.5, 3, 0.5),
     "stairs": lambda: SCHEDULES.PiecewiseConstantDecay([2, 7], [0.5, 0.25, 0.125]),
-    "callable": lambda: lambda: 0.125,
 }
 
 
@@ -92,6 +91,34 @@ def test_a_rate_that_is_replaced_counts_from_the_step_that_used_it(old, new, fir
     model = compiled(RATES[old]())
     others = [moves, Sets(replaced, 2)]
     fit(model, *([history, *others] if first else [*others, history]))
+    np.testing.assert_allclose(history.batches["learning_rate"], moves.by, rtol=1e-5, atol=2e-7)
+
+
+def test_a_callable_is_not_called_for_the_record():
+    calls = []
+
+    def rate():
+        calls.append(1)
+        return 0.125
+
+    histories, numbers = [LossHistory()], []
+    for callbacks in ([], histories):
+        calls.clear()
+        fit(compiled(rate), *callbacks)
+        numbers.append(len(calls))
+    assert numbers[0] == numbers[1]
+    assert np.isnan(histories[0].batches["learning_rate"]).all()
+
+
+def test_a_schedule_that_the_compiled_step_ignores_is_not_in_the_record():
+    class Replaces(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.optimizer.learning_rate = RATES["stairs"]()
+
+    history, moves, (x, y) = LossHistory(), Moves(), helpers.ones(24)
+    model = compiled(RATES["schedule"]())
+    fit(model, Replaces(), history, moves, validation_data=(x, y), validation_freq=2)
     np.testing.assert_allclose(history.batches["learning_rate"], moves.by, rtol=1e-5, atol=2e-7)
 
 

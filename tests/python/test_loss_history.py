@@ -263,12 +263,66 @@ def test_compiled_steps_and_other_precisions_are_recorded(policy, jit_compile):
         keras.config.set_dtype_policy("float32")
 
 
-def test_two_histories_in_one_fit_record_the_same():
+@pytest.mark.parametrize("data", [False, True])
+def test_two_histories_in_one_fit_record_the_same(data):
     x, y = classes(15)
-    model, histories = classifier(), [LossHistory(), LossHistory()]
-    model.fit(x, y, batch_size=4, verbose=0, callbacks=histories)
-    assert len(histories[0].losses) == 4
+    model, histories = classifier(), [LossHistory(data=(x, y) if data else None), LossHistory()]
+    model.fit(x, y, batch_size=4, epochs=2, validation_data=(x, y), verbose=0, callbacks=histories)
+    assert len(histories[0].losses) == 8 and histories[0].batches["exact"].all()
     assert np.array_equal(histories[0].losses, histories[1].losses)
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_train_batch_end"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_record_can_be_read_while_it_is_made(hook, first):
+    x, y = helpers.line()
+    read, alone = LossHistory(), LossHistory()
+    reader = keras.callbacks.Callback()
+    setattr(reader, hook, lambda batch, logs=None: str(read.losses) + str(read.explain()))
+    for chosen in ([reader, read] if first else [read, reader], [alone]):
+        helpers.dense_model().fit(
+            x, y, batch_size=4, epochs=2, shuffle=False, verbose=0, callbacks=chosen
+        )
+    assert read.batches["exact"].all() and len(read.losses) == 16
+    assert np.array_equal(read.losses, alone.losses)
+
+
+@helpers.needs_several_steps
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize(("rows", "expected"), [(400, 16), (28, 7)])
+def test_the_steps_that_were_taken_are_recorded_and_not_those_that_were_planned(rows, expected):
+    x, y = helpers.line(rows)
+
+    def batches():
+        for i in range(0, rows, 4):
+            yield x[i : i + 4], y[i : i + 4]
+
+    model, history = helpers.dense_model(steps_per_execution=4), LossHistory()
+    # Keras takes whole executions: 8 steps an epoch where there is data for them.
+    epochs, steps = (2, 7) if rows == 400 else (1, 10)
+    model.fit(batches(), steps_per_epoch=steps, epochs=epochs, verbose=0, callbacks=[history])
+    assert int(helpers.array(model.optimizer.iterations)) == expected
+    assert len(history.losses) == expected and history.batches["exact"].all()
+    assert np.isfinite(history.losses).all()
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_loss_with_a_value_for_each_row_is_recorded_as_its_mean(weighted):
+    class PerRow(keras.Sequential):
+        train_step = helpers.idle_step(lambda model, data: model.follow(data))
+
+        def follow(self, data):
+            each = keras.ops.mean(data[0] ** 2, axis=1)
+            self._loss_tracker.update_state(each, **({"sample_weight": 8} if weighted else {}))
+            return {"loss": self._loss_tracker.result()}
+
+    x, y = helpers.line()
+    model = PerRow([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    history = LossHistory()
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[history])
+    expected = (x**2).mean(axis=1).reshape(4, 8).mean(axis=1)
+    np.testing.assert_allclose(history.losses, expected, rtol=1e-5)
 
 
 def test_a_second_fit_begins_a_new_record():
