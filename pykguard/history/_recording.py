@@ -53,7 +53,7 @@ class Recording:
         self._steps = Steps(reader, self._fill)
         self._own_mean = OwnMean(model, reader.tracker)
         self._rate = HostRate(model, rate) if needs_host(rate, model) else None
-        self._one_by_one = _steps_per_execution(model) == 1
+        self._per_execution = _steps_per_execution(model)
         self._batches = Batches(wide=keras.config.floatx() == "float64")
         self._epochs = Epochs()
         self._facts: list[Facts] = []
@@ -99,10 +99,10 @@ class Recording:
         self._resets_before = self._resets = self._steps.n_resets
         self._batches.on_bar = verbose == 1 and not self._bar.averages
 
-    def end_batch(self, batch: int, logs: Logs) -> None:
-        """Note the batches of an execution that ends with `batch`, and what was logged after it."""
+    def end_execution(self, logs: Logs) -> None:
+        """Note the batches of an execution, and what was logged after it."""
         seconds = time.perf_counter() - self._start
-        n = 1 if self._one_by_one else self._count(batch + 1 - self._next)
+        n = 1 if self._per_execution == 1 else self._count()
         self._last_logged = logged = logs.get("loss", math.nan)
         rate = math.nan if self._rate is None else self._rate.after_steps(n)
         last = self._next + n - 1
@@ -184,9 +184,10 @@ class Recording:
                 others += [(_column_of(n), v) for n, v in numbers_in({name: value})]
         return others
 
-    def _count(self, planned: int) -> int:
-        """How many of so many planned steps an execution took."""
+    def _count(self) -> int:
+        """How many steps an execution took: all that were planned, or what data there was."""
         left = None if self._per_epoch is None else self._per_epoch - self._next
+        planned = self._per_execution
         return self._steps.count(planned, left, self._steps.n_resets != self._resets)
 
     def _fill(self, rows: Rows | None, n: int) -> None:

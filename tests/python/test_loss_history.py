@@ -255,7 +255,8 @@ def test_compiled_steps_and_other_precisions_are_recorded(policy, jit_compile):
         distance = np.abs(second.astype("float64") - targets[1]).mean(axis=1) * weights[1]
         parts = [slice(i, i + 8) for i in range(0, 28, 8)]
         expected = [square[p].mean() + 3 * distance[p].mean() for p in parts]
-        tolerance = {"float32": 1e-5, "mixed_bfloat16": 2e-2, "float64": 1e-12}[policy]
+        double = 1e-12 if helpers.BACKEND == "tensorflow" else 1e-6  # the others compute in float32
+        tolerance = {"float32": 1e-5, "mixed_bfloat16": 2e-2, "float64": double}[policy]
         np.testing.assert_allclose(history.losses, expected, rtol=tolerance)
         assert history.batches["exact"].all()
     finally:
@@ -306,6 +307,7 @@ def test_the_steps_that_were_taken_are_recorded_and_not_those_that_were_planned(
     assert np.isfinite(history.losses).all()
 
 
+@helpers.not_on("jax", "a step there changes no variable in place")
 @pytest.mark.parametrize("weighted", [True, False])
 def test_a_loss_with_a_value_for_each_row_is_recorded_as_its_mean(weighted):
     class PerRow(keras.Sequential):
