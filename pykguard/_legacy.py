@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
+from weakref import WeakMethod
 
 import tensorflow as tf
 import tf_keras
+
+from pykguard.history._tracker import tell
 
 
 class ScaledSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
@@ -42,14 +44,14 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
 
     Attributes:
         rate: The learning rate that is remembered with each value.
-        listeners: Functions that are called before the mean starts anew.
+        listeners: Weak references to methods that are called before the mean starts anew.
     """
 
     def __init__(self, rate: Any, size: int, name: str = "loss") -> None:
         super().__init__(name=name)
         self.size = size
         self.rate = rate
-        self.listeners: list[Callable[[], None]] = []
+        self.listeners: list[WeakMethod[Any]] = []
         nothing = tf_keras.initializers.Constant(-1)
         self.recent = self.add_weight(name="recent", shape=(size, 4), initializer=nothing)
         self.n_added = self.add_weight(name="n_added", initializer="zeros", dtype="int32")
@@ -68,7 +70,6 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
 
     def reset_state(self) -> None:
         """Start a new mean; what was remembered stays."""
-        for listener in self.listeners:
-            listener()
+        tell(self.listeners)
         for variable in (self.total, self.count):
             variable.assign(tf.zeros_like(variable))

@@ -34,6 +34,7 @@ MOVING = "weights moving during the epoch"
 BATCH_NORM = "BatchNorm: batch against moving statistics"
 DROPOUT = "dropout and other training-only layers"
 PENALTY = "regularisation"
+UNKNOWN = "not attributed"
 
 
 class Difference(NamedTuple):
@@ -148,6 +149,8 @@ def _differences(facts: Facts) -> Iterator[Difference]:
         total = quantities[of] - quantities[minus]
         if total == total and (total or minus != "evaluate_data"):
             known = {cause: amount for cause, amount in parts.items() if amount == amount}
+            if len(known) < len(parts):
+                known[UNKNOWN] = total - sum(known.values())
             yield Difference(facts.epoch, of, minus, total, known)
 
 

@@ -58,12 +58,12 @@ class StepRate:
             return math.nan  # on JAX the step gets the optimizer's variables afterwards
         if hasattr(optimizer, "_decayed_lr"):  # an optimizer of tf_keras' older kind
             return optimizer._decayed_lr("float32")
-        is_schedule = isinstance(self.traced, self._schedules)
-        if is_schedule and self._is_legacy:
+        scheduled = isinstance(self.traced, self._schedules)
+        if scheduled and self._is_legacy:
             return self.traced(optimizer.iterations)  # the property shows the last step's
-        if callable(self.traced) and not is_schedule:
+        if callable(self.traced) and not scheduled:
             return math.nan
-        if is_schedule:
+        if scheduled:
             return optimizer.learning_rate
         # PyTorch's variables are changed in place later.
         return self.traced.value.clone() if self._backend == "torch" else optimizer.learning_rate

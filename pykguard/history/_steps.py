@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakMethod
 
 import numpy as np
 
@@ -37,12 +38,13 @@ class Steps:
         self._early: Rows | None = None
         self._is_hidden = self._is_ambiguous = False
         self._seen = reader.n_added()
-        reader.tracker.listeners.append(self._before_reset)
+        self._listener = WeakMethod(self._before_reset)
+        reader.tracker.listeners.append(self._listener)
 
     def close(self) -> None:
         """Let go of the tracker."""
-        if self._before_reset in self._reader.tracker.listeners:
-            self._reader.tracker.listeners.remove(self._before_reset)
+        if self._listener in self._reader.tracker.listeners:
+            self._reader.tracker.listeners.remove(self._listener)
 
     def count(self, planned: int, left: int | None, disturbed: bool) -> int:
         """How many steps an execution took: the last of an epoch may find less data than planned.

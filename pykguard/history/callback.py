@@ -107,8 +107,7 @@ class LossHistory(Callback, View):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the batches that this execution took."""
-        recording = self._recording or self._running()
-        recording.end_execution(logs or {})
+        self._running().end_execution(logs or {})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Record the epoch's metrics as History will hold them."""

@@ -390,7 +390,9 @@ def test_a_model_that_cannot_be_run_as_in_training_is_still_evaluated():
     with pytest.warns(Warning, match="training is over"):
         history = record(model, x, y, Ends(), data=(x, y))
     assert history.explain().quantities["evaluate"][0] > 0
-    assert differences(history, "history", "last_batch")
+    [parts] = differences(history, "history", "evaluate")
+    assert causes.UNKNOWN in parts
+    assert_it_adds_up(history)
 
 
 # ---------------------------------------------------------------- text and tables

@@ -1,5 +1,7 @@
 import csv
+import gc
 import math
+import weakref
 
 import helpers
 import keras
@@ -671,3 +673,17 @@ def test_an_error_in_the_data_leaves_what_was_recorded():
     assert len(history.losses) >= 2 and np.isfinite(history.losses).all()
     model.fit(x, y, batch_size=8, verbose=0, callbacks=[history])
     assert len(history.losses) == 4 and history.batches["exact"].all()
+
+
+def test_a_fit_that_was_broken_off_keeps_no_recorder_alive():
+    x, y = helpers.line()
+    model = helpers.dense_model()
+    history = LossHistory()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[history, Raises("after")])
+    alive = weakref.ref(history._recording)
+    del history
+    model.history = None
+    gc.collect()
+    assert alive() is None
+    model.fit(x, y, batch_size=8, verbose=0)
