@@ -45,8 +45,8 @@
 #' @param path `NULL`, or the name of a `.csv` or `.sqlite` file to write while training runs, a row a
 #'   value, with the columns `run`, `epoch`, `batch` (empty for a whole epoch), `name`, `value` and
 #'   `exact`, in which runs, epochs and batches count from 0. A file that is there is appended to. A
-#'   process that is killed loses no batch that had ended or, of batches that take less than 2 ms each,
-#'   those of at most 50 ms. [read_history()] reads it.
+#'   process that is killed loses at most the batches of the 50 ms before the one that it was in.
+#'   [read_history()] reads it.
 #' @param every Record every so many batches of an epoch, beginning with its first; epochs, and what
 #'   `explain()` says of them, are always those of all batches.
 #' @param data `NULL`, or `list(x, y)` or `list(x, y, sample_weight)` of arrays, matrices, numeric data

@@ -79,6 +79,8 @@ def text(name: str, value: Any) -> str:
 def _bounds(minimum: float, maximum: float, above: float) -> str:
     if above > -math.inf and maximum < math.inf:
         return f" above {above:g} and at most {maximum:g}"
+    if above > -math.inf:
+        return f" above {above:g}"
     if minimum > -math.inf:
         return f" of at least {minimum:g}"
     return ""

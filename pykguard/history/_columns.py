@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 ALWAYS = ("loss", "logged_loss", "learning_rate")
+Known = tuple[str, float]  # a column's name and its number in a row
 
 
 class Batches:
@@ -33,7 +34,6 @@ class Batches:
         self._seconds = array("d")
         self._exact = bytearray()
         self._numbers: dict[str, array[float]] = {name: array(self._kind) for name in ALWAYS}
-        self._loss, self._logged, self._rate = (self._numbers[name] for name in ALWAYS)
         self.per_epoch = 0
         self.on_bar = False
 
@@ -43,30 +43,32 @@ class Batches:
     def add(
         self,
         epoch: int,
-        batch: int,
-        seconds: float,
-        logged_loss: float,
-        learning_rate: float,
-        others: Iterable[tuple[str, float]] = (),
-    ) -> int:
-        """Append a row whose loss and size are not known yet; returns its place."""
-        place = len(self._epoch)
-        self._epoch.append(epoch)
-        self._batch.append(batch)
-        self._size.append(0)
-        self._seconds.append(seconds)
-        self._exact.append(0)
-        self._loss.append(math.nan)
-        self._logged.append(logged_loss)
-        self._rate.append(learning_rate)
-        for name, value in others:
-            column = self._numbers.get(name)
-            if column is None:
-                column = self._numbers[name] = array(self._kind)
-            if len(column) < place:
-                column.extend([math.nan] * (place - len(column)))
-            column.append(value)
-        return place
+        numbers: Sequence[int],
+        seconds: Sequence[float],
+        columns: Mapping[str, Sequence[float]],
+    ) -> range:
+        """Append rows whose loss and size are not known yet; returns their places.
+
+        Args:
+            epoch: The epoch of all of them.
+            numbers: Their batches' numbers in it.
+            seconds: When each ended.
+            columns: Whatever else is known, by the names of the columns.
+        """
+        before, n = len(self), len(numbers)
+        self._epoch.extend([epoch] * n)
+        self._batch.extend(numbers)
+        self._size.extend([0] * n)
+        self._seconds.extend(seconds)
+        self._exact.extend(bytes(n))
+        for name, values in columns.items():
+            column = self._numbers.setdefault(name, array(self._kind))
+            column.extend([math.nan] * (before - len(column)))
+            column.extend(values)
+        for name in ALWAYS:
+            column = self._numbers[name]
+            column.extend([math.nan] * (before + n - len(column)))
+        return range(before, before + n)
 
     def fill(self, places: Sequence[int], rows: np.ndarray[Any, Any]) -> None:
         """Fill in loss, size and, where it is a number, learning rate, as the steps computed them.
@@ -135,21 +137,22 @@ class Batches:
         """One number."""
         return self._numbers[name][place]
 
-    def where(self, place: int) -> tuple[int, int]:
-        """The epoch and the batch of one row."""
-        return self._epoch[place], self._batch[place]
-
-    def row(self, place: int) -> Iterator[tuple[str, float]]:
-        """The numbers of one row that are known, by the names of their columns."""
-        for name, column in self._numbers.items():
-            if name in ALWAYS or (place < len(column) and column[place] == column[place]):
-                yield name, column[place]
-        yield "seconds", self._seconds[place]
-        yield "size", self._size[place]
-
-    def is_exact(self, place: int) -> bool:
-        """Whether the row's loss is the one that the step computed."""
-        return bool(self._exact[place])
+    def rows(self, places: Sequence[int]) -> Iterator[tuple[int, int, bool, list[Known]]]:
+        """Epoch, batch, whether the loss is exact, and what is known, of rows without a gap."""
+        if not places:
+            return
+        here = slice(places[0], places[-1] + 1)
+        columns: list[tuple[str, Sequence[float]]]
+        columns = [(name, column[here].tolist()) for name, column in self._numbers.items()]
+        columns += [("seconds", self._seconds[here].tolist()), ("size", self._size[here].tolist())]
+        where = zip(self._epoch[here], self._batch[here], self._exact[here], strict=True)
+        for i, (epoch, batch, exact) in enumerate(where):
+            known = [
+                (name, column[i])
+                for name, column in columns
+                if i < len(column) and (column[i] == column[i] or name in ALWAYS)
+            ]
+            yield epoch, batch, bool(exact), known
 
     def column(self, name: str) -> np.ndarray[Any, Any]:
         """The numbers of one column, float64."""

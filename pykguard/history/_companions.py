@@ -29,7 +29,10 @@ class Companions:
         place = own_places[0] if own_places else -1
         self.bar_comes_later = any(i > place for i in bars)
         self._guards = [each for each in callbacks if hasattr(each, "n_reverts")]
-        self._seen = [len(guard.events) for guard in self._guards]
+        # What a guard has by now it did before this fit, and was given back to it.
+        self._seen = [
+            len(guard.events) if hasattr(guard, "load_state_dict") else 0 for guard in self._guards
+        ]
 
     def new_events(self) -> list[Event]:
         """What guards did since this was asked last, in the order of the list."""

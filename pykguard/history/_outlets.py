@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from pykguard.events import Event
 from pykguard.history._columns import Batches
 from pykguard.history._facts import Facts
-from pykguard.history._rows import row_of_event, rows_of_batch, rows_of_epoch, rows_of_facts
+from pykguard.history._rows import row_of_event, rows_of_batches, rows_of_epoch, rows_of_facts
 from pykguard.history_files import TensorBoardWriter, open_file
 
 _ON_BOARD = ("loss", "logged_loss", "learning_rate")
@@ -32,12 +31,12 @@ class Outlets:
     def batches(self, batches: Batches, places: list[int], before: int) -> None:
         """Some batches of one epoch, before which there were so many."""
         if self._file is not None:
-            self._file.append([row for place in places for row in rows_of_batch(batches, place)])
+            self._file.append(rows_of_batches(batches, places))
         if self._board is not None:
-            for place in places:
-                numbers = dict(batches.row(place))
-                known = {f"batch_{n}": numbers[n] for n in _ON_BOARD if not _is_missing(n, numbers)}
-                self._board.scalars("train", before + batches.where(place)[1], known)
+            for _, batch, _, numbers in batches.rows(places):
+                shown = [(n, v) for n, v in numbers if n == "loss" or (n in _ON_BOARD and v == v)]
+                told = {f"batch_{name}": value for name, value in shown}
+                self._board.scalars("train", before + batch, told)
 
     def epoch(self, epoch: int, logs: Mapping[str, float]) -> None:
         """The metrics of an epoch."""
@@ -69,7 +68,3 @@ class Outlets:
             self._file.close()
         if self._board is not None:
             self._board.close()
-
-
-def _is_missing(name: str, numbers: Mapping[str, float]) -> bool:
-    return name != "loss" and math.isnan(numbers[name])

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -21,6 +18,7 @@ from pykguard.history._companions import Companions
 from pykguard.history._console import BarAverage
 from pykguard.history._facts import Facts, Sums
 from pykguard.history._fallback import Guess, OwnMean
+from pykguard.history._logs import Logs, logged_columns, numbers_in
 from pykguard.history._modes import measure
 from pykguard.history._outlets import Outlets
 from pykguard.history._rate import HostRate, needs_host
@@ -28,11 +26,13 @@ from pykguard.history._record import Tables
 from pykguard.history._steps import Rows, Steps
 from pykguard.history._tracker import install
 
-Logs = Mapping[str, Any]
-
-# Batches that take less than `SLOW` seconds are read and written together, but every `OFTEN`.
-SLOW = 0.002
+# Batches are read and written together, but none waits for more seconds than this, if the next one
+# takes as long as it did itself.
 OFTEN = 0.05
+
+
+# Of a step: seconds since the start, learning rate, what the bar averaged, what was logged.
+Noted = tuple[float, float, float, Logs]
 
 
 class Recording:
@@ -50,7 +50,7 @@ class Recording:
         self._model = model
         self._every = every
         self._outlets = outlets
-        self._steps = Steps(reader, self._fill)
+        self._steps = Steps(reader, self._take)
         self._own_mean = OwnMean(model, reader.tracker)
         self._rate = HostRate(model, rate) if needs_host(rate, model) else None
         self._per_execution = _steps_per_execution(model)
@@ -58,14 +58,13 @@ class Recording:
         self._epochs = Epochs()
         self._facts: list[Facts] = []
         self._events: list[Event] = []
-        self._places: deque[int] = deque()  # of the steps that were not handed over yet
         self._guess: Guess | None = None
         self._open: tuple[Facts, Logs] | None = None
         self._companions: Companions | None = None
         self._warned = False
         self._start = time.perf_counter()
         self._newest = self._written = 0.0
-        self._n_before = self._next = 0
+        self._n_before = self._handed = 0
         self.begin_epoch(0, None, 0, None)
 
     @property
@@ -87,10 +86,10 @@ class Recording:
             n_batches: How many batches it will have, if that is known.
         """
         self._finish()
-        self._n_before += self._next
+        self._n_before += self._handed
         self._companions = companions
         self._epoch = epoch
-        self._next = 0
+        self._handed = 0
         self._sums = Sums()
         self._bar = BarAverage(self._model, verbose)
         self._verbose = verbose
@@ -98,32 +97,33 @@ class Recording:
         self._last_logged = math.nan
         self._resets_before = self._resets = self._steps.n_resets
         self._batches.on_bar = verbose == 1 and not self._bar.averages
+        more = self._rate or self._outlets or self._own_mean.exists or self._bar.averages
+        self._is_plain = self._per_execution == 1 and not more
 
-    def end_execution(self, logs: Logs) -> None:
+    def end_execution(self, logs: dict[str, Any]) -> None:
         """Note the batches of an execution, and what was logged after it."""
         seconds = time.perf_counter() - self._start
+        steps = self._steps
+        if self._is_plain and len(steps.noted) + 1 < steps.room:
+            steps.noted.append((seconds, math.nan, math.nan, logs.copy()))
+            return
         n = 1 if self._per_execution == 1 else self._count()
-        self._last_logged = logged = logs.get("loss", math.nan)
         rate = math.nan if self._rate is None else self._rate.after_steps(n)
-        last = self._next + n - 1
-        for number in range(self._next, last):  # nothing is logged within an execution
-            self._add(number, seconds, math.nan, rate, [])
-        alone = len(logs) == 1 and "loss" in logs
-        others = [] if alone or last % self._every else self._others(logs)
+        console = math.nan
         if self._bar.averages:
-            self._bar.add(logged, n)
-            others.append(("console_loss", self._bar.value))
-        self._add(last, seconds, logged, rate, others)
-        self._next += n
-        self._batches.per_epoch = max(self._batches.per_epoch, self._next)
+            self._bar.add(logs.get("loss", math.nan), n)
+            console = self._bar.value
+        if n > 1:  # nothing is logged within an execution
+            steps.noted += [(seconds, rate, math.nan, {})] * (n - 1)
+        steps.noted.append((seconds, rate, console, logs.copy()))
         if self._own_mean.exists:
             self._guess = self._own_mean.after_steps(n)
-        self._steps.took(n)
-        if self._outlets and (seconds - self._newest > SLOW or seconds - self._written > OFTEN):
-            self._steps.flush()
+        steps.took(n)
+        if self._outlets and 2 * seconds - self._newest - self._written > OFTEN:
+            steps.flush()
             self._written = seconds
         self._newest = seconds
-        self._resets = self._steps.n_resets
+        self._resets = steps.n_resets
 
     def end_epoch(self, epoch: int, logs: Logs, data: Probe | None, model: Any) -> None:
         """Note an epoch's metrics, and measure the model on `data`."""
@@ -158,42 +158,33 @@ class Recording:
         self._outlets.close()
 
     # ---------------------------------------------------------------- inside
-    def _add(
-        self,
-        number: int,
-        seconds: float,
-        logged: float,
-        rate: float,
-        others: list[tuple[str, float]],
-    ) -> None:
-        if number % self._every:
-            self._places.append(-1)
-        else:
-            row = (self._epoch, number, seconds, logged, rate, others)
-            self._places.append(self._batches.add(*row))
-
-    def _others(self, logs: Logs) -> list[tuple[str, float]]:
-        """The metrics beside the loss, by the names of their columns."""
-        others = []
-        for name, value in logs.items():
-            if name == "loss":
-                continue
-            if type(value) is float:
-                others.append((_column_of(name), value))
-            else:
-                others += [(_column_of(n), v) for n, v in numbers_in({name: value})]
-        return others
+    def _add(self, noted: list[Noted]) -> list[int]:
+        """Add rows for steps, all together, since that is faster; -1 for those not recorded."""
+        seconds, rates, console, logs = zip(*noted, strict=True)
+        self._last_logged = logs[-1].get("loss", math.nan)
+        numbers = range(self._handed, self._handed + len(noted))
+        self._handed = numbers.stop
+        chosen = slice(-numbers.start % self._every, None, self._every)
+        columns = logged_columns(logs[chosen])
+        columns["learning_rate"] = rates[chosen]
+        if self._bar.averages:
+            columns["console_loss"] = console[chosen]
+        places = [-1] * len(noted)
+        places[chosen] = self._batches.add(self._epoch, numbers[chosen], seconds[chosen], columns)
+        self._batches.per_epoch = max(self._batches.per_epoch, numbers.stop)
+        return places
 
     def _count(self) -> int:
         """How many steps an execution took: all that were planned, or what data there was."""
-        left = None if self._per_epoch is None else self._per_epoch - self._next
+        taken = self._handed + len(self._steps.noted)
+        left = None if self._per_epoch is None else self._per_epoch - taken
         planned = self._per_execution
         return self._steps.count(planned, left, self._steps.n_resets != self._resets)
 
-    def _fill(self, rows: Rows | None, n: int) -> None:
-        """Fill in what the steps computed."""
-        places = [self._places.popleft() for _ in range(n)]
-        rates = None if self._rate is None else self._rate.of_last(n)
+    def _take(self, rows: Rows | None, noted: list[Noted]) -> None:
+        """Record steps: what was noted of them, and what they computed."""
+        places = self._add(noted)
+        rates = None if self._rate is None else self._rate.of_last(len(noted))
         if rows is None:
             self._fill_unknown(places)
         else:
@@ -247,26 +238,6 @@ class Recording:
         if self._open is not None:
             self._outlets.facts(self._open[0])
             self._open = None
-
-
-def numbers_in(logs: Logs) -> Iterator[tuple[str, float]]:
-    """The metrics in `logs`; one of several values as `name[0]`, `name[1]` and so on."""
-    for name, value in logs.items():
-        if isinstance(value, float):
-            yield name, value
-            continue
-        values = np.asarray(value)
-        if values.dtype.kind not in "biuf":
-            continue  # a note of some callback, not a metric
-        if values.size == 1:
-            yield name, float(values.reshape(()))
-        else:
-            yield from ((f"{name}[{i}]", float(v)) for i, v in enumerate(values.ravel()))
-
-
-@functools.cache
-def _column_of(metric: str) -> str:
-    return f"logged_{metric}"
 
 
 def _steps_per_execution(model: Any) -> int:

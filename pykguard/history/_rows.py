@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,12 @@ FACT = "kguard."
 EVENT = "kguard.event "
 
 
-def rows_of_batch(batches: Batches, place: int) -> list[Row]:
-    """One batch: its loss, and what else is known of it."""
-    epoch, batch = batches.where(place)
-    exact = batches.is_exact(place)
-    return [
-        (epoch, batch, name, value, exact or name != "loss") for name, value in batches.row(place)
-    ]
+def rows_of_batches(batches: Batches, places: Sequence[int]) -> list[Row]:
+    """Batches that follow each other: the loss of each, and what else is known of it."""
+    rows: list[Row] = []
+    for epoch, batch, exact, numbers in batches.rows(places):
+        rows += [(epoch, batch, name, value, exact or name != "loss") for name, value in numbers]
+    return rows
 
 
 def rows_of_epoch(epoch: int, logs: Mapping[str, float]) -> list[Row]:

@@ -21,19 +21,22 @@ class Steps:
 
     Args:
         reader: Reads the model's tracker.
-        hand_over: Called with the rows of the next steps and how many steps that are; with None for
-            the rows where they cannot be known.
+        hand_over: Called with the rows of some steps, None where they cannot be known, and what was
+            noted of these steps.
 
     Attributes:
+        noted: Something of each step that was taken and not handed over yet.
+        room: As long as fewer are noted, `took` need not be called.
         n_resets: How often Keras' running mean was started anew.
     """
 
-    def __init__(self, reader: Reader, hand_over: Callable[[Rows | None, int], None]) -> None:
+    def __init__(self, reader: Reader, hand_over: Callable[[Rows | None, list[Any]], None]) -> None:
+        self.noted: list[Any] = []
+        self.room = 0
         self._means: list[float] = []  # when it was started anew since the last execution
         self.n_resets = 0
         self._reader = reader
         self._hand_over = hand_over
-        self._pending = 0
         self._aside = True
         self._early: Rows | None = None
         self._is_hidden = self._is_ambiguous = False
@@ -56,20 +59,19 @@ class Steps:
         """
         if self._early is not None:
             return len(self._early)
-        added = self._reader.n_added() - self._seen - self._pending
+        added = self._reader.n_added() - self._seen - len(self.noted)
         if disturbed and left is not None:
             return min(planned, left)
         self._is_ambiguous = disturbed  # there are batches of the evaluation among them
         return min(planned, added) if added > 0 else planned
 
     def took(self, n: int) -> None:
-        """Note that an execution has ended, in which `n` steps of training were taken."""
+        """Note that an execution has ended, whose `n` steps of training are the last noted."""
         self._means.clear()
         if self._aside or self._is_hidden:
             self._resume(n)
             return
-        self._pending += n
-        if self._pending + n > self._reader.tracker.size:
+        if len(self.noted) + n > self._reader.tracker.size:
             self.flush()
 
     def flush(self, *, within: bool = False) -> None:
@@ -78,9 +80,9 @@ class Steps:
         Args:
             within: Whether an execution may have ended of which this was not told yet.
         """
-        if not self._pending:
+        if not self.noted:
             return
-        n, expected = self._pending, self._seen + self._pending
+        n, expected = len(self.noted), self._seen + len(self.noted)
         rows = self._reader.last(n, expected)
         if rows is None:
             n_added = self._reader.n_added()
@@ -90,8 +92,8 @@ class Steps:
                 rows = None if rows is None else rows[:n]
             else:
                 expected = n_added
-        self._seen, self._pending = expected, 0
-        self._hand_over(rows, n)
+        self._seen = expected
+        self._give(rows)
 
     def mean(self, logged: float) -> tuple[float, bool]:
         """Keras' running mean as an epoch ended, and whether an evaluation had got into it.
@@ -114,19 +116,23 @@ class Steps:
                 rows = self._reader.last(n, n_added)
         self._seen, self._aside, self._early = n_added, False, None
         self._is_ambiguous = False
-        self._hand_over(rows, n)
+        self.room = 0 if self._is_hidden else self._reader.tracker.size // 2
+        self._give(rows)
+
+    def _give(self, rows: Rows | None) -> None:
+        noted, self.noted = self.noted, []
+        self._hand_over(rows, noted)
 
     def _before_reset(self) -> None:
         self._means.append(self._reader.mean())
-        n_added, n = self._reader.n_added(), self._pending
+        n_added, n = self._reader.n_added(), len(self.noted)
         added = n_added - self._seen
         if not self._aside:
             known = n <= added <= self._reader.tracker.size and not self._is_hidden
             rows = self._reader.last(added, n_added) if known else None
             if rows is not None and added > n:  # a step whose end was not reported yet
                 self._early = rows[n:]
-            self._pending = 0
             if n:
-                self._hand_over(None if rows is None else rows[:n], n)
-        self._seen, self._aside = n_added, True
+                self._give(None if rows is None else rows[:n])
+        self._seen, self._aside, self.room = n_added, True, 0
         self.n_resets += 1

@@ -19,8 +19,7 @@ from pykguard._framework import backend_of, is_legacy, to_numpy
 from pykguard.history._rate import StepRate
 
 SIZE = 256
-COLUMNS = ("loss", "size", "learning_rate", "number")
-CYCLE = 2**20  # numbers start over before a float32 could not hold them
+COLUMNS = ("loss", "size", "learning_rate")
 
 
 def tell(listeners: list[WeakMethod[Any]]) -> None:
@@ -45,23 +44,38 @@ class LossTracker(keras.metrics.Mean):
         self.size = size
         self.rate = rate
         self.listeners: list[WeakMethod[Any]] = []
-        nothing = keras.initializers.Constant(-1)
         dtype = "float64" if self.dtype == "float64" else "float32"
-        self.recent = self.add_variable((size, len(COLUMNS)), nothing, dtype=dtype, name="recent")
+        self.recent = self.add_variable((size, len(COLUMNS)), "zeros", dtype=dtype, name="recent")
         self.n_added = self.add_variable((), "zeros", dtype="int32", name="n_added")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add one batch's loss; called by Keras, inside the compiled step."""
-        super().update_state(values, sample_weight=sample_weight)
-        n_added = self.n_added.value  # JAX takes no variables
         size = 1 if sample_weight is None else sample_weight
-        row = (values, size, self.rate.in_step(), n_added % CYCLE)
-        # A loss may have a value for each row; their mean is what Keras descends.
-        row = keras.ops.stack(
-            [keras.ops.mean(keras.ops.cast(each, self.recent.dtype)) for each in row]
-        )
-        _set_row(self.recent, n_added % self.size, row, self.size)
+        row = [_scalar(each, self.recent.dtype) for each in (values, size, self.rate.in_step())]
+        n_added = self.n_added.value  # JAX takes no variables
+        if keras.backend.backend() == "tensorflow":
+            self._update_in_place(values, sample_weight, row, n_added)
+            return
+        super().update_state(values, sample_weight=sample_weight)
+        is_there = keras.ops.expand_dims(keras.ops.arange(self.size) == n_added % self.size, 1)
+        self.recent.assign(keras.ops.where(is_there, keras.ops.stack(row), self.recent.value))
         self.n_added.assign(n_added + 1)
+
+    def _update_in_place(self, values: Any, sample_weight: Any, row: list[Any], n: Any) -> None:
+        """The same in fewer operations: what is added to Keras' own is saved in that."""
+        import tensorflow as tf
+
+        if sample_weight is None or len(values.shape) or values.dtype != self.total.dtype:
+            super().update_state(values, sample_weight=sample_weight)
+        else:
+            weight = tf.cast(sample_weight, self.count.dtype)
+            self.total.value.assign_add(values * weight, read_value=False)
+            self.count.value.assign_add(weight, read_value=False)
+        handle = self.recent.value.handle
+        tf.raw_ops.ResourceScatterUpdate(
+            resource=handle, indices=n % self.size, updates=tf.stack(row)
+        )
+        self.n_added.value.assign_add(1, read_value=False)
 
     def reset_state(self) -> None:
         """Start a new mean; what was remembered stays."""
@@ -70,16 +84,10 @@ class LossTracker(keras.metrics.Mean):
         self.count.assign(0)
 
 
-def _set_row(variable: Any, place: Any, row: Any, n_rows: int) -> None:
-    """Overwrite one row of a variable that has so many."""
-    if keras.backend.backend() == "tensorflow":  # which can do so in place
-        import tensorflow as tf
-
-        handle = variable.value.handle
-        tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=place, updates=row)
-        return
-    is_there = keras.ops.expand_dims(keras.ops.arange(n_rows) == place, 1)
-    variable.assign(keras.ops.where(is_there, row, variable.value))
+def _scalar(value: Any, dtype: str) -> Any:
+    """A number as a tensor. A loss may have a value for each row, of which Keras takes the mean."""
+    value = keras.ops.cast(value, dtype)
+    return keras.ops.mean(value) if len(value.shape) else value
 
 
 class EagerLossTracker(keras.metrics.Mean):
@@ -121,22 +129,13 @@ class Reader:
         return int(read_metric(self._model, self.tracker.n_added))
 
     def last(self, n: int, n_added: int) -> np.ndarray[Any, Any] | None:
-        """The newest `n` rows of loss, size and rate, oldest first; None unless `n_added` were.
-
-        It takes one transfer from the device, and does not ask how many there are.
-        """
-        if isinstance(self.tracker, EagerLossTracker):
-            kept = list(self.tracker.recent)[len(self.tracker.recent) - n :]
-            if self.tracker.n_added != n_added:
-                return None
-            return _as_rows(kept)
-        recent, size = read_metric(self._model, self.tracker.recent), self.tracker.size
-        newest, beyond = recent[(n_added - 1) % size, 3], recent[n_added % size, 3]
-        if newest != (n_added - 1) % CYCLE or beyond == n_added % CYCLE:
+        """The newest `n` rows of loss, size and rate, oldest first; None unless `n_added` were."""
+        if self.n_added() != n_added:
             return None
-        if n == 1:
-            return np.asarray(recent[(n_added - 1) % size, :3].reshape(1, 3))
-        return np.asarray(recent[np.arange(n_added - n, n_added) % size, :3])
+        if isinstance(self.tracker, EagerLossTracker):
+            return _as_rows(list(self.tracker.recent)[len(self.tracker.recent) - n :])
+        recent = read_metric(self._model, self.tracker.recent)
+        return np.asarray(recent[np.arange(n_added - n, n_added) % self.tracker.size])
 
     def mean(self) -> float:
         """The running mean as Keras would log it now: 0 where nothing was added."""

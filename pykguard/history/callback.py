@@ -38,8 +38,8 @@ class LossHistory(Callback, View):
     Args:
         path: None, or the name of a .csv or .sqlite file to write while training runs, a row a
             value, with the columns run, epoch, batch (empty for a whole epoch), name, value, exact.
-            A process that is killed loses no batch that had ended, or of batches that take less
-            than 2 ms each at most those of 50 ms. Defaults to None.
+            A process that is killed loses at most the batches of the 50 ms before the one
+            that it was in. Defaults to None.
         every: Record every so many batches of an epoch, beginning with its first; epochs, and what
             `explain()` says of them, are always those of all batches. Defaults to 1.
         data: None, or a tuple `(x, y)` or `(x, y, sample_weight)`, usually the training data: at
