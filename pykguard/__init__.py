@@ -9,10 +9,12 @@ from pykguard._errors import (
     SnapshotError,
     UnsupportedError,
 )
+from pykguard.callbacks.reset_learning_rate import ResetLearningRate
 from pykguard.callbacks.restore_best import RestoreBest
 from pykguard.callbacks.revert import RevertOnLossIncrease, RevertToBestOnIncrease
 from pykguard.events import Event
 from pykguard.history import Difference, Explanation, LossHistory, Record, read_history
+from pykguard.learning_rate import current_learning_rate, reset_learning_rate
 
 __version__ = "0.1.0"
 
@@ -27,11 +29,14 @@ __all__ = [
     "OptionTypeError",
     "OptionValueError",
     "Record",
+    "ResetLearningRate",
     "RestoreBest",
     "RevertOnLossIncrease",
     "RevertToBestOnIncrease",
     "SnapshotError",
     "UnsupportedError",
     "__version__",
+    "current_learning_rate",
     "read_history",
+    "reset_learning_rate",
 ]

@@ -11,32 +11,42 @@ import tf_keras
 from pykguard.history._tracker import tell
 
 
-class ScaledSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
-    """A learning-rate schedule of tf_keras times a constant; see `learning_rate.ScaledSchedule`."""
+@tf_keras.saving.register_keras_serializable(package="pykguard")
+class AdjustedSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule or callable of tf_keras, scaled and shifted; see `learning_rate`'s own."""
 
-    def __init__(self, schedule: Any, scale: float, minimum: float = 0.0) -> None:
+    def __init__(
+        self, schedule: Any, scale: float = 1.0, minimum: float = 0.0, start: int = 0
+    ) -> None:
         super().__init__()
         self.schedule = schedule
         self.scale = scale
         self.minimum = minimum
+        self.start = start
 
     def __call__(self, step: Any) -> Any:
         """The rate at `step`."""
-        schedule = self.schedule
-        is_schedule = isinstance(schedule, tf_keras.optimizers.schedules.LearningRateSchedule)
-        rate = tf.cast(schedule(step) if is_schedule else schedule(), "float32")
+        if isinstance(self.schedule, tf_keras.optimizers.schedules.LearningRateSchedule):
+            rate = self.schedule(tf.maximum(step - self.start, 0))
+        else:
+            rate = self.schedule()
+        rate = tf.cast(rate, "float32")
         return tf.maximum(rate * self.scale, tf.minimum(rate, self.minimum))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal schedule."""
-        schedule = tf_keras.saving.serialize_keras_object(self.schedule)
-        return {"schedule": schedule, "scale": self.scale, "minimum": self.minimum}
+        return {
+            "schedule": tf_keras.saving.serialize_keras_object(self.schedule),
+            "scale": self.scale,
+            "minimum": self.minimum,
+            "start": self.start,
+        }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> ScaledSchedule:
+    def from_config(cls, config: dict[str, Any]) -> AdjustedSchedule:
         """Rebuild from `get_config()`."""
         schedule = tf_keras.saving.deserialize_keras_object(config["schedule"])
-        return cls(schedule, config["scale"], config["minimum"])
+        return cls(**{**config, "schedule": schedule})
 
 
 class LegacyLossTracker(tf_keras.metrics.Mean):
@@ -52,15 +62,14 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
         self.size = size
         self.rate = rate
         self.listeners: list[WeakMethod[Any]] = []
-        nothing = tf_keras.initializers.Constant(-1)
-        self.recent = self.add_weight(name="recent", shape=(size, 4), initializer=nothing)
+        self.recent = self.add_weight(name="recent", shape=(size, 3), initializer="zeros")
         self.n_added = self.add_weight(name="n_added", initializer="zeros", dtype="int32")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> Any:
         """Add one batch's loss; called by tf_keras, inside the compiled step."""
         added = super().update_state(values, sample_weight=sample_weight)
         weight = 1 if sample_weight is None else sample_weight
-        row = (values, weight, self.rate.in_step(), self.n_added % 2**20)
+        row = (values, weight, self.rate.in_step())
         row = tf.stack([tf.reduce_mean(tf.cast(each, self.recent.dtype)) for each in row])
         place = [[self.n_added % self.size]]
         kept = self.recent.scatter_nd_update(place, row[None])

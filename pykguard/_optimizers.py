@@ -22,8 +22,12 @@ def optimizers(model: Any) -> list[Any]:
             held.extend(value)
         else:
             held.append(value)
-    kinds = _kinds()
-    return list(each_once(o for o in held if isinstance(o, kinds)))
+    return list(each_once(o for o in held if is_optimizer(o)))
+
+
+def is_optimizer(thing: Any) -> bool:
+    """Whether it is an optimizer of Keras 3 or of tf_keras."""
+    return isinstance(thing, _kinds())
 
 
 def innermost(optimizer: Any) -> Any:

@@ -14,8 +14,9 @@ class Event(NamedTuple):
         epoch: Epoch in which it was taken, counted from 0 as in Keras' hooks.
         batch: Batch within the epoch, counted from 0; None for a decision at an epoch's end.
         action: `"revert"`, `"rollback"`, `"restore"`, `"reset_learning_rate"` or `"stop"`.
-        monitor: Name of the judged quantity; `"probe_loss"` for the loss on a probe.
-        value: Its value; None where the epoch did not measure it.
+        monitor: Name of the judged quantity; `"probe_loss"` for the loss on a probe, and
+            `"learning_rate"` where that was reset.
+        value: Its value; None where the epoch did not measure it. The old rate where it was reset.
         reference: What it was compared with; None where there was nothing to compare with yet.
         restored_from: Epoch whose end state was put back; -1 is the state before training, None
             means that no state was put back.
@@ -48,6 +49,10 @@ def describe(event: Event, old_rate: float | None = None) -> str:
         event: The event.
         old_rate: The learning rate before it, where it is to be named if it changed.
     """
+    if event.action == "reset_learning_rate":
+        return (
+            f"Epoch {event.epoch + 1}: learning rate {event.value:.4g} -> {event.learning_rate:.4g}"
+        )
     value = "" if event.value is None else f" {event.value:.4g}"
     when = "After epoch" if event.action == "restore" else "Epoch"
     line = f"{when} {event.epoch + 1}: {event.monitor}{value} {event.reason}: {_outcome(event)}"
@@ -65,8 +70,6 @@ def epoch_name(epoch: int) -> str:
 def _outcome(event: Event) -> str:
     if event.action == "stop":
         return "training stopped"
-    if event.action == "reset_learning_rate":
-        return "learning rate reset"
     verb = {"revert": "reverted to", "rollback": "rolled back to", "restore": "restored"}
     where = "" if event.restored_from is None else f" {epoch_name(event.restored_from)}"
     return verb[event.action] + where
