@@ -36,6 +36,9 @@
 #' `plot()` draws it, `summary()` has a row an epoch, and `as.data.frame()` gives the batches. The
 #' fields cannot be assigned.
 #'
+#' The first recording of a model has Keras compile its step, once more if it was trained before.
+#' Random operations of TensorFlow's own (`tf$random`) start over with that; those of Keras go on.
+#'
 #' @section Errors:
 #' An option that cannot be used is refused at once, with a condition of class `kguard_option_error`
 #' that names the argument, what it must be and what it was. `fit()` refuses a file at `path` that

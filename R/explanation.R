@@ -13,7 +13,8 @@
 #' which are: logs that a callback changed; rounding to float32, or metrics that were reset
 #' within the epoch; batches of unequal size; and a mean that is compared with one value.
 #' `history - evaluate` goes on from `w` to the loss in training mode with the epoch's last weights
-#' (weights moving), from there to the moving statistics of BatchNorm, and from there to the loss without
+#' (weights moving; with dropout also what other draws make, and with BatchNorm what batches of other
+#' rows make), from there to the moving statistics of BatchNorm, and from there to the loss without
 #' dropout. `console - history` is rounding to the digits shown and, with Keras up to 3.14.1, a
 #' progress bar that averaged the running means again.
 #'

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import keras
 import numpy as np
 
 Logs = Mapping[str, Any]
@@ -18,6 +19,8 @@ def numbers_in(logs: Logs) -> Iterator[tuple[str, float]]:
         if isinstance(value, float):
             yield name, float(value)
             continue
+        if "bfloat16" in str(getattr(value, "dtype", "")):  # which NumPy does not know
+            value = keras.ops.cast(value, "float32")
         values = np.asarray(value)
         if values.dtype.kind not in "biuf":
             continue  # a note of some callback, not a metric

@@ -70,7 +70,8 @@ class View:
         where `m` is Keras' running mean as the epoch ended and `w = sum(n * l) / sum(n)`: logs that
         a callback changed, float32 (or metrics that were reset), a partial batch, and a mean that
         is compared with one value. `History - evaluate()` goes on from `w` to the loss in training
-        mode with the epoch's last weights (weights moving), from there to BatchNorm's moving
+        mode with the epoch's last weights (weights moving; with dropout also what other draws
+        make, and with BatchNorm what batches of other rows make), from there to BatchNorm's moving
         statistics, and from there to the loss without dropout.
 
         Returns:

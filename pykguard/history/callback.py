@@ -32,6 +32,10 @@ class LossHistory(Callback, View):
     If it keeps a `Mean` named `"loss"`, differences of its total are recorded, with `exact` False
     and the bound on their error; if not, what was logged, with an infinite bound.
 
+    The first recording of a model has Keras compile its step, once more if it was trained before.
+    Random operations of TensorFlow's own (`tf.random`) start over with that; those of
+    `keras.random` go on.
+
     Each `fit` starts a new record; `path` is appended to, and its runs are numbered from 0. Up to
     256 batches are read from the device together.
 
@@ -46,8 +50,9 @@ class LossHistory(Callback, View):
             the end of each epoch the model is evaluated on it, and run on it as in training, so
             that `explain()` can say how History and `evaluate()` differ. Where `fit` has class
             weights, give them as sample weights. Put this callback before the guards: what stands
-            behind one measures what the guard put back. Costs four forward passes. Defaults to
-            None.
+            behind one measures what the guard put back. Costs four forward passes, in which layers
+            that draw from a global generator, and not from a seed of their own, use up numbers of
+            it. Defaults to None.
         log_dir: None, or a folder for TensorBoard, which gets batch losses and epochs as scalars
             and the events of guards as text; needs the package tensorboard. Defaults to None.
 

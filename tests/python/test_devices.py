@@ -63,6 +63,16 @@ def test_mirrored_strategy():
     assert "got CentralStorageStrategy" in storage["refused"]
 
 
+@helpers.only_on("tensorflow", "MirroredStrategy is TensorFlow's")
+def test_rates_that_are_reset_under_mirrored_strategy():
+    wanted = {"float": [0.05] * 3, "schedule": [0.5, 0.25, 0.125], "callable": [0.03] * 3}
+    results = run("mirrored_rates.py", [])
+    assert len(results) == 9
+    for result in results:
+        for rates in result["rates"]:
+            assert rates == pytest.approx(wanted[result["new"]], abs=1e-6), result
+
+
 @helpers.only_on("tensorflow", "tf_keras is TensorFlow's")
 def test_several_workers_with_tf_keras():
     pytest.importorskip("tf_keras")

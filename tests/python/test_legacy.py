@@ -1,6 +1,8 @@
 """The same classes in the `fit` of tf_keras, as Keras 2 is called today."""
 
 import re
+import subprocess
+import sys
 
 import helpers
 import keras
@@ -276,3 +278,20 @@ def test_batch_hooks_are_only_claimed_where_there_are_any():
     assert LossHistory()._implements_train_batch_hooks()
     assert not LossHistory()._implements_test_batch_hooks()
     assert not RestoreBest()._implements_predict_batch_hooks()
+
+
+def test_a_recorded_model_can_be_loaded_without_pykguard(tmp_path):
+    model = sequential()
+    model.compile("sgd", "mse")
+    model.fit(X, Y, verbose=0, callbacks=[LossHistory()])
+    model.save(tmp_path / "model")
+    script = f"""
+import sys, tf_keras, numpy
+model = tf_keras.models.load_model({str(tmp_path / "model")!r})
+assert "pykguard" not in sys.modules
+print(model.evaluate(numpy.ones((4, 3)), numpy.ones((4, 1)), verbose=0))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert not run.returncode, run.stderr
+    wanted = model.evaluate(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+    assert float(run.stdout.split()[-1]) == pytest.approx(wanted)

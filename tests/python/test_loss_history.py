@@ -203,8 +203,8 @@ def test_ten_million_batches_take_less_than_500_megabytes():
     from pykguard.history._columns import Batches
 
     table = Batches()
-    for batch in range(1000):
-        table.add(0, batch, 1.0, 1.0, 1e-3, [("logged_mae", 1.0), ("logged_acc", 1.0)])
+    columns = {f"logged_{name}": [1.0] * 1000 for name in ("loss", "mae", "acc")}
+    table.add(0, range(1000), [1.0] * 1000, columns)
     columns = [*table._numbers.values(), table._epoch, table._batch, table._size, table._seconds]
     size = sum(len(c) * c.itemsize for c in columns) + len(table._exact)
     assert size / 1000 * 1e7 < 500e6
@@ -687,3 +687,17 @@ def test_a_fit_that_was_broken_off_keeps_no_recorder_alive():
     gc.collect()
     assert alive() is None
     model.fit(x, y, batch_size=8, verbose=0)
+
+
+def test_numbers_of_half_precision_are_recorded():
+    keras.config.set_floatx("bfloat16")
+    try:
+        history = LossHistory()
+        helpers.dense_model().fit(*helpers.line(), verbose=0, batch_size=16, callbacks=[history])
+    finally:
+        keras.config.set_floatx("float32")
+    first, second = history.losses
+    assert history.batches["exact"].all() and first > 0 and second > 0
+    logged = history.batches["logged_loss"]
+    assert logged == pytest.approx([first, (first + second) / 2], rel=2**-6)
+    assert history.epochs["loss"][0] == logged[1]
