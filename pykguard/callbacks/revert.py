@@ -249,7 +249,9 @@ class RevertOnLossIncrease(_RevertGuard):
     - ModelCheckpoint saves the state that was put back. One that monitors another quantity than the
       guard goes before it, or it may file that state under the reverted epoch's value.
     - ReduceLROnPlateau and `lr_factor` both cut the learning rate, one after the other.
-      LearningRateScheduler sets it anew at each epoch, whatever the guard did.
+      LearningRateScheduler sets it anew at each epoch, whatever the guard did, unless its function
+      goes on from the rate that it is given. ResetLearningRate replaces it, and with it what the
+      guard had cut.
     - TerminateOnNaN ends training within the epoch, which the guard then takes back: training ends
       with the good state in place.
 
@@ -272,7 +274,8 @@ class RevertOnLossIncrease(_RevertGuard):
             back too, which `Dropout` without a seed draws from on PyTorch, and the order of the
             data may. Defaults to False.
         lr_factor: After a revert the learning rate is multiplied by this, above 0 and at most 1;
-            a schedule is scaled from then on. Defaults to 1.
+            a schedule is scaled from then on. The velocities of SGD and RMSprop with momentum,
+            which are sums of steps at the old rate, are scaled with it. Defaults to 1.
         min_lr: The learning rate is not cut below this. Defaults to 0.
         max_reverts: After that many reverts training stops, with the good state in place; None
             means no limit. Defaults to None.

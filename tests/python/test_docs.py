@@ -11,6 +11,7 @@ GUARDS = [
     pykguard.RevertToBestOnIncrease,
     pykguard.RestoreBest,
     pykguard.LossHistory,
+    pykguard.ResetLearningRate,
 ]
 PUBLIC = [getattr(pykguard, name) for name in pykguard.__all__ if name != "__version__"]
 
@@ -63,20 +64,19 @@ def test_the_documented_arguments_are_the_real_ones(guard):
 
 @pytest.mark.parametrize("guard", GUARDS)
 def test_the_documented_defaults_are_the_real_ones(guard):
-    entries = section(guard, "Args")
-    said = {
-        name: ast.literal_eval(re.search(r"Defaults to `?(.+?)`?\.$", text).group(1))
-        for name, text in entries.items()
-    }
+    said = {}
+    for name, text in section(guard, "Args").items():
+        default = re.search(r"Defaults to `?(.+?)`?\.$", text)
+        said[name] = ast.literal_eval(default.group(1)) if default else inspect.Parameter.empty
     assert said == parameters(guard)
 
 
 @pytest.mark.parametrize("guard", GUARDS)
-def test_only_the_first_option_may_be_given_by_position(guard):
-    kinds = [p.kind for p in inspect.signature(guard).parameters.values()]
-    assert kinds == [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * (
-        len(kinds) - 1
-    )
+def test_only_the_first_and_what_has_to_be_given_may_be_given_by_position(guard):
+    first, *others = inspect.signature(guard).parameters.values()
+    assert first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    for each in others:
+        assert (each.kind is inspect.Parameter.KEYWORD_ONLY) == (each.default is not each.empty)
 
 
 @pytest.mark.parametrize("method", list(methods_with_arguments()))

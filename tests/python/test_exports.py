@@ -23,13 +23,16 @@ def test_the_public_names_are_these():
         "OptionTypeError",
         "OptionValueError",
         "Record",
+        "ResetLearningRate",
         "RestoreBest",
         "RevertOnLossIncrease",
         "RevertToBestOnIncrease",
         "SnapshotError",
         "UnsupportedError",
         "__version__",
+        "current_learning_rate",
         "read_history",
+        "reset_learning_rate",
     ]
 
 
