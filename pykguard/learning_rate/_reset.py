@@ -25,8 +25,8 @@ def reset_learning_rate(
 
         rate(t) = s(t - t0) with restart, and s(t) without
 
-    A schedule that starts over is held as one of pykguard's own, so a model that is saved with it can
-    be loaded where pykguard was imported before.
+    A schedule that starts over is held as one of pykguard's own, so a model that is saved with it
+    can be loaded where pykguard was imported before.
 
     In a loop of one's own on JAX, which holds the optimizer's variables itself, assign them before,
     and take them from the optimizer again afterwards.
