@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the Python suite in an environment of its own: on JAX, on PyTorch, with the oldest Keras that
-# is supported, or with the last one whose progress bar averages means. `tools/setup.sh test` comes first. Arguments after NAME go to pytest.
+# is supported, or with the last one whose progress bar averages means. `tools/setup.sh test` comes
+# first. Arguments after NAME go to pytest.
 # Usage: tools/backends.sh jax|torch|oldest|averaging [ARGUMENT...]
 set -eu
 cd "$(dirname "$0")/.."

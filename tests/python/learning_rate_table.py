@@ -8,6 +8,7 @@ Usage: KERAS_BACKEND=… python tests/python/learning_rate_table.py
 
 import itertools
 import os
+from importlib.util import find_spec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -17,7 +18,8 @@ import numpy as np
 import pykguard as kg
 
 BACKEND = keras.backend.backend()
-ENGINES = {"tensorflow": ["tf eager", "tf compiled", "tf_keras"]}.get(BACKEND, [BACKEND])
+LEGACY = ["tf_keras"] if find_spec("tf_keras") else []
+ENGINES = {"tensorflow": ["tf eager", "tf compiled", *LEGACY]}.get(BACKEND, [BACKEND])
 KINDS = ["float", "schedule", "callable"]
 WHEN = ["before", "between", "inside", "own loop"]
 CASES = list(itertools.product(ENGINES, KINDS, KINDS, WHEN, [True, False]))
