@@ -59,7 +59,7 @@ def buckets(times: Array, n: int, span: tuple[float, float] | None = None) -> Ar
     low, high = span or (times[0], times[-1])
     if not high > low:
         return np.zeros(len(times), dtype="int64")
-    return np.clip(((times - low) * (n / (high - low))).astype("int64"), 0, n - 1)
+    return np.clip(((times - low) * n / (high - low)).astype("int64"), 0, n - 1)
 
 
 def _starts(bucket: Array) -> Array:
