@@ -41,6 +41,25 @@ _INTERRUPTED = "interrupted by the user"  # what R returns for Ctrl-C in a hook
 _BEGINNINGS = ("on_train_begin", "on_test_begin", "on_predict_begin")
 
 
+class _ResetLearningRate(pykguard.ResetLearningRate):
+    _first_epoch = 1
+
+
+_ResetLearningRate.__name__ = "ResetLearningRate"  # messages name it
+_MADE_FOR_R = {"ResetLearningRate": _ResetLearningRate}
+_ARGUMENTS_IN_R = {"model_or_optimizer": "object"}
+
+
+class Unusable:
+    """Stands for a value of R that Python would misread, so that it is refused as R spells it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def warn_through(function: Callable[[str], Any]) -> None:
     """Let the guards' warnings be warnings of R."""
     hand_to(function)
@@ -51,12 +70,42 @@ def construct(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `{"made": guard}`, or where an option is refused `{"argument": …, "requirement": …}`, so
-        that R can say it in its own words and with the value as R spells it.
+        that R can say it in its own words and with the value as R spells it. What is refused may
+        be a part of the option, or what a function gave: `"spelt"` is that, if R has spelt it.
     """
-    try:
-        return {"made": getattr(pykguard, name)(**options)}
-    except (OptionTypeError, OptionValueError) as error:
-        return {"argument": error.argument, "requirement": error.requirement}
+    return _told("made", lambda: (_MADE_FOR_R.get(name) or getattr(pykguard, name))(**options))
+
+
+def reset(thing: Any, rate: Any, restart: Any) -> dict[str, Any]:
+    """Reset a learning rate: `{"reset": None}`, or what `construct` says of a bad option."""
+    return _told("reset", lambda: pykguard.reset_learning_rate(thing, rate, restart=restart))
+
+
+def current(thing: Any) -> dict[str, Any]:
+    """`{"rate": …}`, or what `construct` says of a bad option."""
+    return _told("rate", lambda: pykguard.current_learning_rate(thing))
+
+
+def of_nothing(function: Callable[[], Any]) -> Callable[[], Any]:
+    """A function of R's whose signature says that it takes no arguments."""
+
+    def call_r() -> Any:
+        returned = function()
+        _raise_if_interrupted(returned)
+        return returned
+
+    return call_r
+
+
+def of_epoch(function: Callable[[int], Any]) -> Callable[[int], Any]:
+    """A function of R's whose signature says that it takes an epoch."""
+
+    def call_r(epoch: int) -> Any:
+        returned = function(epoch)
+        _raise_if_interrupted(returned)
+        return returned
+
+    return call_r
 
 
 def events(holder: Any) -> list[dict[str, Any]]:
@@ -103,10 +152,7 @@ def explanation(history: Any) -> dict[str, Any]:
 
 def read(path: Any) -> dict[str, Any]:
     """Read a history's file: `{"runs": [record, …]}`, or what `construct` says of a bad option."""
-    try:
-        return {"runs": pykguard.read_history(path)}
-    except (OptionTypeError, OptionValueError) as error:
-        return {"argument": error.argument, "requirement": error.requirement}
+    return _told("runs", lambda: pykguard.read_history(path))
 
 
 def picture(history: Any, guard: Any) -> dict[str, Any]:
@@ -165,6 +211,17 @@ def r_callback(
     return type(name, (Callback,), members)()
 
 
+def _told(what: str, make: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        return {what: make()}
+    except (OptionTypeError, OptionValueError) as error:
+        told = {
+            "argument": _ARGUMENTS_IN_R.get(error.argument, error.argument),
+            "requirement": error.requirement,
+        }
+        return told | ({"spelt": error.value.text} if isinstance(error.value, Unusable) else {})
+
+
 def _from_one(index: int | None) -> int | None:
     return None if index is None else index + 1
 
@@ -176,7 +233,7 @@ def _merge(logs: dict[str, Any] | None, returned: Any) -> None:
 
 
 def _raise_if_interrupted(returned: Any) -> None:
-    if returned == _INTERRUPTED:
+    if isinstance(returned, str) and returned == _INTERRUPTED:
         raise KeyboardInterrupt
 
 
