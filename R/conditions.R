@@ -19,7 +19,8 @@ stop_option <- function(argument, requirement, value, spelt = spell(value)) {
 stop_if_refused <- function(result, options) {
   if (!is.null(result$argument)) {
     value <- options[[result$argument]]
-    stop_option(result$argument, result$requirement, value, result$spelt %||% spell(value))
+    spelt <- result$spelt %||% spell(if (is.null(result$gave)) value else result$gave)
+    stop_option(result$argument, result$requirement, value, spelt)
   }
 }
 

@@ -16,6 +16,7 @@ import keras
 import pykguard
 from pykguard._callback import TWICE, Callback
 from pykguard._errors import GuardError, OptionTypeError, OptionValueError
+from pykguard._framework import to_numpy
 from pykguard._warnings import hand_to
 from pykguard.picture import to_plot
 
@@ -71,7 +72,7 @@ def construct(name: str, options: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `{"made": guard}`, or where an option is refused `{"argument": …, "requirement": …}`, so
         that R can say it in its own words and with the value as R spells it. What is refused may
-        be a part of the option, or what a function gave: `"spelt"` is that, if R has spelt it.
+        be a part of the option, which is `"spelt"` already, or a number that a schedule `"gave"`.
     """
     return _told("made", lambda: (_MADE_FOR_R.get(name) or getattr(pykguard, name))(**options))
 
@@ -215,11 +216,18 @@ def _told(what: str, make: Callable[[], Any]) -> dict[str, Any]:
     try:
         return {what: make()}
     except (OptionTypeError, OptionValueError) as error:
-        told = {
+        return {
             "argument": _ARGUMENTS_IN_R.get(error.argument, error.argument),
             "requirement": error.requirement,
+            **_instead(error.value),
         }
-        return told | ({"spelt": error.value.text} if isinstance(error.value, Unusable) else {})
+
+
+def _instead(value: Any) -> dict[str, Any]:
+    """What was refused, where that is a part of the option or what a function or schedule gave."""
+    if isinstance(value, Unusable):
+        return {"spelt": value.text}
+    return {"gave": to_numpy(value).tolist()} if keras.ops.is_tensor(value) else {}
 
 
 def _from_one(index: int | None) -> int | None:

@@ -117,8 +117,8 @@ class ResetLearningRate(Callback):
         beyond = [] if end is None else [each for each in epochs if each >= end]
         if beyond:
             warn(
-                f"ResetLearningRate: epoch {beyond[0]}, counted from {self._first_epoch}, is beyond "
-                f"the {n_epochs} epochs of this `fit`, so the rate will not be replaced there"
+                f"ResetLearningRate: epoch {beyond[0]}, counted from {self._first_epoch}, is "
+                f"beyond the {n_epochs} epochs of this `fit`, so the rate will not be replaced there"
             )
 
     def _rate_at(self, epoch: int) -> Any:
