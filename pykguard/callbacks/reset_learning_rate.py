@@ -118,7 +118,8 @@ class ResetLearningRate(Callback):
         if beyond:
             warn(
                 f"ResetLearningRate: epoch {beyond[0]}, counted from {self._first_epoch}, is "
-                f"beyond the {n_epochs} epochs of this `fit`, so the rate will not be replaced there"
+                f"beyond the {n_epochs} epochs of this `fit`, so the rate will not be replaced "
+                "there"
             )
 
     def _rate_at(self, epoch: int) -> Any:
