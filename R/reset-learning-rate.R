@@ -17,7 +17,8 @@
 #'   keras 2.16, or made in Python.
 #' @param learning_rate A finite number above 0; a learning-rate schedule of the same library; or an R
 #'   function without arguments that gives the rate. Keras calls such a function once when it compiles
-#'   a step, and at each step where it does not compile: with `run_eagerly`, and on PyTorch.
+#'   a step, and at each step where it does not compile: with `run_eagerly`, and on PyTorch. It cannot be
+#'   used where TensorFlow trains a model on several devices.
 #' @param restart Whether a schedule begins with its step 0, or goes on from the optimizer's step.
 #' @return `object`, invisibly, so that calls can be piped.
 #' @seealso [callback_reset_learning_rate()] for given epochs, [current_learning_rate()]

@@ -7,6 +7,7 @@ end does, from 0 in keras 2.16.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ import keras
 
 import pykguard
 from pykguard._callback import TWICE, Callback
-from pykguard._errors import GuardError, OptionTypeError, OptionValueError
+from pykguard._errors import GuardError, OptionTypeError, OptionValueError, UnsupportedError
 from pykguard._framework import to_numpy
 from pykguard._warnings import hand_to
 from pykguard.picture import to_plot
@@ -47,6 +48,10 @@ class _ResetLearningRate(pykguard.ResetLearningRate):
 
 
 _ResetLearningRate.__name__ = "ResetLearningRate"  # messages name it
+_OTHER_THREAD = (
+    "`learning_rate` must be a number or a schedule where a model is trained on several devices, "
+    "got a function of R's, which cannot be called from their threads"
+)
 _MADE_FOR_R = {"ResetLearningRate": _ResetLearningRate}
 _ARGUMENTS_IN_R = {"model_or_optimizer": "object"}
 
@@ -91,6 +96,8 @@ def of_nothing(function: Callable[[], Any]) -> Callable[[], Any]:
     """A function of R's whose signature says that it takes no arguments."""
 
     def call_r() -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            raise UnsupportedError(_OTHER_THREAD)  # where R would end the process
         returned = function()
         _raise_if_interrupted(returned)
         return returned

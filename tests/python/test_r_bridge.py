@@ -1,6 +1,7 @@
 """What the Python half of the R package does, with Python functions in place of R's."""
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import helpers
 import keras
@@ -12,6 +13,7 @@ from pykguard import (
     LossHistory,
     OptionValueError,
     RevertOnLossIncrease,
+    UnsupportedError,
     r_bridge,
 )
 
@@ -92,6 +94,15 @@ def test_functions_of_r_tell_what_they_take():
         r_bridge.of_nothing(lambda: r_bridge._INTERRUPTED)()
     with pytest.raises(KeyboardInterrupt):
         r_bridge.of_epoch(lambda epoch: r_bridge._INTERRUPTED)(1)
+
+
+def test_a_rate_of_r_is_not_called_from_another_thread():
+    called = []
+    rate = r_bridge.of_nothing(lambda: called.append(1))
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(rate).exception()
+    assert isinstance(error, UnsupportedError) and "several devices" in str(error)
+    assert called == []
 
 
 def test_events_count_from_one(marked):

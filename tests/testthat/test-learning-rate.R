@@ -398,6 +398,30 @@ test_that("a function that gives no rate or no decision stops fit(), and the old
   stops("`epoch`, a function, failed: boom", epoch = function(epoch) stop("boom"))
 })
 
+test_that("a function is refused where several devices call it from their threads", {
+  skip_without_keras()
+  output <- in_fresh_r(c(
+    "library(kguard)",
+    "tf <- reticulate::import('tensorflow')",
+    "keras <- reticulate::import('keras')",
+    "two <- list(tf$config$LogicalDeviceConfiguration(), tf$config$LogicalDeviceConfiguration())",
+    "tf$config$set_logical_device_configuration(tf$config$list_physical_devices('CPU')[[1]], two)",
+    "strategy <- tf$distribute$MirroredStrategy(list('CPU:0', 'CPU:1'))",
+    "with(strategy$scope(), {",
+    "  model <- keras$Sequential(list(keras$layers$Dense(1L)))",
+    "  model$compile('sgd', 'mse')",
+    "})",
+    "train <- function() model$fit(matrix(1, 4), matrix(1, 4), batch_size = 2L, verbose = 0L)",
+    "reset_learning_rate(model, function() 0.25)",
+    "cat(tryCatch(train(), error = conditionMessage), '\\n')",
+    "reset_learning_rate(model, 0.25)",
+    "invisible(train())",
+    "cat('still at', current_learning_rate(model), '\\n')"
+  ))
+  refused_then_trained <- "`learning_rate` must be a number or a schedule where .*still at 0.25"
+  expect_match(paste(output, collapse = " "), refused_then_trained)
+})
+
 # ---- other front ends
 test_that("keras3's models, schedules and fit() are served", {
   skip_without_keras()
