@@ -56,8 +56,7 @@ interrupted <- "interrupted by the user"
 check_arguments <- function(callback, hook) {
   takes <- as.list(formals(args(callback[[hook]])))
   given <- if (is_indexed(hook)) c(sub("^on_.*(epoch|batch)_.*$", "\\1", hook), "logs") else "logs"
-  is_required <- function(i) identical(unname(takes[i]), alist(, )[1])
-  required <- vapply(seq_along(takes), is_required, NA) & names(takes) != "..."
+  required <- is_required(callback[[hook]])
   enough <- "..." %in% names(takes) || length(takes) >= length(given)
   if (!enough || any(utils::tail(required, -length(given)))) {
     stop_kguard(
@@ -65,6 +64,13 @@ check_arguments <- function(callback, hook) {
       paste(given, collapse = ", "), "), it takes (", paste(names(takes), collapse = ", "), ")"
     )
   }
+}
+
+# Which of a function's arguments must be given.
+is_required <- function(f) {
+  takes <- as.list(formals(args(f)))
+  has_no_default <- function(i) identical(unname(takes[i]), alist(, )[1])
+  vapply(seq_along(takes), has_no_default, NA) & names(takes) != "..."
 }
 
 is_indexed <- function(hook) grepl("_(epoch|batch)_", hook)

@@ -7,6 +7,12 @@ option_to_python <- function(name, value) {
   if (name %in% c("probe", "data")) {
     return(probe_to_python(value))
   }
+  if (name == "learning_rate") {
+    return(rates_to_python(value))
+  }
+  if (name == "epoch") {
+    return(epochs_to_python(value))
+  }
   if (is.null(value) || inherits(value, "python.builtin.object") || is.function(value)) {
     return(value)
   }
@@ -70,8 +76,6 @@ probe_part <- function(part) {
 new_core <- function(class, options) {
   given <- Map(option_to_python, names(options), options)
   result <- bridge()$construct(class, given)
-  if (!is.null(result$argument)) {
-    stop_option(result$argument, result$requirement, options[[result$argument]])
-  }
+  stop_if_refused(result, options)
   result$made
 }

@@ -10,6 +10,7 @@ class(RevertOnLossIncrease) <- class(KerasCallback)
 class(RevertToBestOnIncrease) <- class(KerasCallback)
 class(RestoreBest) <- class(KerasCallback)
 class(LossHistory) <- class(KerasCallback)
+class(ResetLearningRate) <- class(KerasCallback)
 
 #' @export
 r_to_py.kguard_generator <- function(x, convert = FALSE) {

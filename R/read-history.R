@@ -28,9 +28,7 @@
 #' @export
 read_history <- function(path) {
   result <- bridge()$read(option_to_python("path", path))
-  if (!is.null(result$argument)) {
-    stop_option(result$argument, result$requirement, path)
-  }
+  stop_if_refused(result, list(path = path))
   lapply(seq_along(result$runs), function(i) HistoryRun$new(result$runs[[i]], i, basename(path)))
 }
 

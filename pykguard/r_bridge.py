@@ -7,6 +7,7 @@ end does, from 0 in keras 2.16.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +16,8 @@ import keras
 
 import pykguard
 from pykguard._callback import TWICE, Callback
-from pykguard._errors import GuardError, OptionTypeError, OptionValueError
+from pykguard._errors import GuardError, OptionTypeError, OptionValueError, UnsupportedError
+from pykguard._framework import to_numpy
 from pykguard._warnings import hand_to
 from pykguard.picture import to_plot
 
@@ -41,6 +43,29 @@ _INTERRUPTED = "interrupted by the user"  # what R returns for Ctrl-C in a hook
 _BEGINNINGS = ("on_train_begin", "on_test_begin", "on_predict_begin")
 
 
+class _ResetLearningRate(pykguard.ResetLearningRate):
+    _first_epoch = 1
+
+
+_ResetLearningRate.__name__ = "ResetLearningRate"  # messages name it
+_OTHER_THREAD = (
+    "`learning_rate` must be a number or a schedule where a model is trained on several devices, "
+    "got a function of R's, which cannot be called from their threads"
+)
+_MADE_FOR_R = {"ResetLearningRate": _ResetLearningRate}
+_ARGUMENTS_IN_R = {"model_or_optimizer": "object"}
+
+
+class Unusable:
+    """Stands for a value of R that Python would misread, so that it is refused as R spells it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def warn_through(function: Callable[[str], Any]) -> None:
     """Let the guards' warnings be warnings of R."""
     hand_to(function)
@@ -51,12 +76,44 @@ def construct(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `{"made": guard}`, or where an option is refused `{"argument": …, "requirement": …}`, so
-        that R can say it in its own words and with the value as R spells it.
+        that R can say it in its own words and with the value as R spells it. What is refused may
+        be a part of the option, which is `"spelt"` already, or a number that a schedule `"gave"`.
     """
-    try:
-        return {"made": getattr(pykguard, name)(**options)}
-    except (OptionTypeError, OptionValueError) as error:
-        return {"argument": error.argument, "requirement": error.requirement}
+    return _told("made", lambda: (_MADE_FOR_R.get(name) or getattr(pykguard, name))(**options))
+
+
+def reset(thing: Any, rate: Any, restart: Any) -> dict[str, Any]:
+    """Reset a learning rate: `{"reset": None}`, or what `construct` says of a bad option."""
+    return _told("reset", lambda: pykguard.reset_learning_rate(thing, rate, restart=restart))
+
+
+def current(thing: Any) -> dict[str, Any]:
+    """`{"rate": …}`, or what `construct` says of a bad option."""
+    return _told("rate", lambda: pykguard.current_learning_rate(thing))
+
+
+def of_nothing(function: Callable[[], Any]) -> Callable[[], Any]:
+    """A function of R's whose signature says that it takes no arguments."""
+
+    def call_r() -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            raise UnsupportedError(_OTHER_THREAD)  # where R would end the process
+        returned = function()
+        _raise_if_interrupted(returned)
+        return returned
+
+    return call_r
+
+
+def of_epoch(function: Callable[[int], Any]) -> Callable[[int], Any]:
+    """A function of R's whose signature says that it takes an epoch."""
+
+    def call_r(epoch: int) -> Any:
+        returned = function(epoch)
+        _raise_if_interrupted(returned)
+        return returned
+
+    return call_r
 
 
 def events(holder: Any) -> list[dict[str, Any]]:
@@ -103,10 +160,7 @@ def explanation(history: Any) -> dict[str, Any]:
 
 def read(path: Any) -> dict[str, Any]:
     """Read a history's file: `{"runs": [record, …]}`, or what `construct` says of a bad option."""
-    try:
-        return {"runs": pykguard.read_history(path)}
-    except (OptionTypeError, OptionValueError) as error:
-        return {"argument": error.argument, "requirement": error.requirement}
+    return _told("runs", lambda: pykguard.read_history(path))
 
 
 def picture(history: Any, guard: Any) -> dict[str, Any]:
@@ -165,6 +219,24 @@ def r_callback(
     return type(name, (Callback,), members)()
 
 
+def _told(what: str, make: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        return {what: make()}
+    except (OptionTypeError, OptionValueError) as error:
+        return {
+            "argument": _ARGUMENTS_IN_R.get(error.argument, error.argument),
+            "requirement": error.requirement,
+            **_instead(error.value),
+        }
+
+
+def _instead(value: Any) -> dict[str, Any]:
+    """What was refused, where that is a part of the option or what a function or schedule gave."""
+    if isinstance(value, Unusable):
+        return {"spelt": value.text}
+    return {"gave": to_numpy(value).tolist()} if keras.ops.is_tensor(value) else {}
+
+
 def _from_one(index: int | None) -> int | None:
     return None if index is None else index + 1
 
@@ -176,7 +248,7 @@ def _merge(logs: dict[str, Any] | None, returned: Any) -> None:
 
 
 def _raise_if_interrupted(returned: Any) -> None:
-    if returned == _INTERRUPTED:
+    if isinstance(returned, str) and returned == _INTERRUPTED:
         raise KeyboardInterrupt
 
 

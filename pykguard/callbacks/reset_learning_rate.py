@@ -55,11 +55,13 @@ class ResetLearningRate(Callback):
         >>> model.fit(x, y, epochs=30, callbacks=[restarts])
     """
 
+    _first_epoch = 0  # what users call the first epoch; R's call it 1
+
     def __init__(
         self, learning_rate: Any, epoch: Any, *, restart: bool = True, verbose: int = 0
     ) -> None:
         super().__init__()
-        self.epoch = _check_epochs(epoch)
+        self.epoch = _check_epochs(epoch, self._first_epoch)
         self.learning_rate = _check_rates(learning_rate, self.epoch)
         self.restart = _checks.flag("restart", restart)
         self.verbose = _checks.integer("verbose", verbose, minimum=0)
@@ -89,11 +91,12 @@ class ResetLearningRate(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Replace the rate, if this is one of the epochs."""
+        named = epoch + self._first_epoch
         if self._first is None:
             self._first = epoch
-            self._check_reach(epoch)
-        if self._is_due(epoch):
-            self._reset(epoch)
+            self._check_reach(named)
+        if self._is_due(named):
+            self._reset(epoch, self._rate_at(named))
 
     def _is_due(self, epoch: int) -> bool:
         if not callable(self.epoch):
@@ -109,20 +112,25 @@ class ResetLearningRate(Callback):
             raise OptionValueError(
                 "epoch", f"at least {first}, where this `fit` begins", self.epoch
             )
-        last = (self.params or {}).get("epochs")
-        beyond = [] if last is None else [each for each in epochs if each >= last]
+        n_epochs = (self.params or {}).get("epochs")
+        end = None if n_epochs is None else n_epochs + self._first_epoch
+        beyond = [] if end is None else [each for each in epochs if each >= end]
         if beyond:
             warn(
-                f"ResetLearningRate: epoch {beyond[0]}, counted from 0, is beyond the {last} "
-                "epochs of this `fit`, so the rate will not be replaced there"
+                f"ResetLearningRate: epoch {beyond[0]}, counted from {self._first_epoch}, is "
+                f"beyond the {n_epochs} epochs of this `fit`, so the rate will not be replaced "
+                "there"
             )
 
-    def _reset(self, epoch: int) -> None:
+    def _rate_at(self, epoch: int) -> Any:
         rate = self.learning_rate
         if isinstance(rate, list):
-            rate = rate[self.epoch.index(epoch)]
-        elif callable(rate) and not is_schedule_like(rate) and not takes_nothing(rate):
-            rate = rate(epoch)
+            return rate[self.epoch.index(epoch)]
+        if callable(rate) and not is_schedule_like(rate) and not takes_nothing(rate):
+            return rate(epoch)
+        return rate
+
+    def _reset(self, epoch: int, rate: Any) -> None:
         old = read_learning_rate(self.model)
         reset_learning_rate(self.model, rate, restart=self.restart)
         event = Event(
@@ -141,13 +149,13 @@ class ResetLearningRate(Callback):
             print("\n" + describe(event), flush=True)
 
 
-def _check_epochs(epoch: Any) -> Any:
-    """An epoch, a list of them, or a function."""
+def _check_epochs(epoch: Any, first: int) -> Any:
+    """An epoch, a list of them, or a function; `first` is what the first epoch is called."""
     if callable(epoch):
         return epoch
     if isinstance(epoch, (str, bytes)) or not isinstance(epoch, Iterable):
-        return _checks.integer("epoch", epoch, minimum=0)
-    epochs = [_checks.integer("epoch", each, minimum=0) for each in epoch]
+        return _checks.integer("epoch", epoch, minimum=first)
+    epochs = [_checks.integer("epoch", each, minimum=first) for each in epoch]
     if not epochs or len(set(epochs)) < len(epochs):
         raise OptionValueError("epoch", "an epoch, or several different ones", epoch)
     return epochs

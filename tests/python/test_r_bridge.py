@@ -1,9 +1,21 @@
 """What the Python half of the R package does, with Python functions in place of R's."""
 
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+
 import helpers
+import keras
 import pytest
 
-from pykguard import GuardError, LossHistory, RevertOnLossIncrease, r_bridge
+from pykguard import (
+    GuardError,
+    GuardWarning,
+    LossHistory,
+    OptionValueError,
+    RevertOnLossIncrease,
+    UnsupportedError,
+    r_bridge,
+)
 
 X, Y = helpers.line()
 
@@ -26,6 +38,71 @@ def test_a_refused_option_is_told_in_parts(value):
         "argument": "tolerance",
         "requirement": "a finite number of at least 0",
     }
+
+
+def fit_to_reset(learning_rate, epoch, **options):
+    """The callback that R makes, after a fit in which each step lowers the weight by the rate."""
+    reset = r_bridge.construct(
+        "ResetLearningRate", {"learning_rate": learning_rate, "epoch": epoch}
+    )["made"]
+    model = helpers.constant_gradient_model(0.125)
+    model.fit(*helpers.ones(), batch_size=1, verbose=0, callbacks=[reset], **options)
+    return reset
+
+
+def test_a_reset_counts_epochs_from_one():
+    seen = []
+    assert [row["epoch"] for row in r_bridge.events(fit_to_reset(0.25, [1, 3], epochs=3))] == [1, 3]
+    fit_to_reset(lambda epoch: seen.append(epoch) or 0.5, lambda epoch: epoch > 1, epochs=3)
+    assert seen == [2, 3]
+    assert fit_to_reset([0.25, 0.5], [3, 2], epochs=3).events[0].learning_rate == 0.5
+
+
+def test_a_reset_says_of_epochs_what_r_calls_them():
+    bad = r_bridge.construct("ResetLearningRate", {"learning_rate": 0.1, "epoch": 0})
+    assert bad["requirement"] == "a whole number of at least 1"
+    with pytest.raises(OptionValueError, match=r"`epoch` must be at least 4, where .* got 3"):
+        fit_to_reset(0.25, 3, initial_epoch=3, epochs=5)
+    with pytest.warns(GuardWarning, match="ResetLearningRate: epoch 4, counted from 1, is beyond"):
+        fit_to_reset(0.25, 4, epochs=3)
+
+
+def test_a_rate_is_reset_and_read_or_refused_in_parts():
+    model = helpers.constant_gradient_model(0.125)
+    assert r_bridge.reset(model, 0.25, True) == {"reset": None}
+    assert r_bridge.current(model) == {"rate": 0.25}
+    refused = r_bridge.reset(model, r_bridge.Unusable("NA"), True)
+    assert (refused["argument"], refused["spelt"]) == ("learning_rate", "NA")
+    broken = keras.optimizers.schedules.PiecewiseConstantDecay([1], [-1.0, -1.0])
+    assert r_bridge.reset(model, broken, True)["gave"] == -1.0
+    assert r_bridge.reset(3, 0.25, True)["argument"] == "object"
+    assert r_bridge.current(3) == {
+        "argument": "object",
+        "requirement": "a Keras model or optimizer",
+    }
+    assert r_bridge.current(model) == {"rate": 0.25}
+
+
+def test_functions_of_r_tell_what_they_take():
+    def of_r(*arguments):
+        return len(arguments)
+
+    nothing, epoch = r_bridge.of_nothing(of_r), r_bridge.of_epoch(of_r)
+    assert (list(inspect.signature(nothing).parameters), nothing()) == ([], 0)
+    assert (list(inspect.signature(epoch).parameters), epoch(3)) == (["epoch"], 1)
+    with pytest.raises(KeyboardInterrupt):
+        r_bridge.of_nothing(lambda: r_bridge._INTERRUPTED)()
+    with pytest.raises(KeyboardInterrupt):
+        r_bridge.of_epoch(lambda epoch: r_bridge._INTERRUPTED)(1)
+
+
+def test_a_rate_of_r_is_not_called_from_another_thread():
+    called = []
+    rate = r_bridge.of_nothing(lambda: called.append(1))
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(rate).exception()
+    assert isinstance(error, UnsupportedError) and "several devices" in str(error)
+    assert called == []
 
 
 def test_events_count_from_one(marked):

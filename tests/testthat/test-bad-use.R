@@ -24,6 +24,7 @@ test_that("a generator in the place of an object is refused", {
   refused(fits(RevertOnLossIncrease), "RevertOnLossIncrease.*\\$new\\(\\)")
   refused(fits(RestoreBest), "\\$new\\(\\)")
   refused(fits(LossHistory), "\\$new\\(\\)")
+  refused(fits(ResetLearningRate), "\\$new\\(\\)")
   # keras3 and keras make Python classes of generators once they are loaded.
   for (package in c("keras3", "keras")) if (nzchar(system.file(package = package))) loadNamespace(package)
   refused(fits(Mine), "\\$new\\(\\)")

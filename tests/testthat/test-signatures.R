@@ -2,27 +2,46 @@ constructors <- list(
   RevertOnLossIncrease = callback_revert_on_loss_increase,
   RevertToBestOnIncrease = callback_revert_to_best_on_increase,
   RestoreBest = callback_restore_best,
-  LossHistory = callback_loss_history
+  LossHistory = callback_loss_history,
+  ResetLearningRate = callback_reset_learning_rate
 )
+functions <- list(
+  reset_learning_rate = reset_learning_rate,
+  current_learning_rate = current_learning_rate,
+  read_history = read_history
+)
+
+# Names and defaults; an argument without one has "required".
+python_arguments <- function(f) {
+  inspect <- reticulate::import("inspect")
+  builtins <- reticulate::import_builtins()
+  parameters <- inspect$signature(f)$parameters
+  values <- lapply(builtins$list(parameters$values()), function(p) {
+    if (inherits(p$default, "python.builtin.type")) "required" else p$default # inspect.Parameter.empty
+  })
+  names <- unlist(builtins$list(parameters$keys()))
+  stats::setNames(values, ifelse(names == "model_or_optimizer", "object", names))
+}
+r_arguments <- function(f) {
+  lapply(formals(f), function(default) if (identical(deparse(default), "")) "required" else eval(default))
+}
 
 test_that("R and Python have the same options with the same defaults", {
   skip_without_keras()
   path <- system.file("python", package = "kguard")
   core <- reticulate::import_from_path("pykguard", path = path)
-  inspect <- reticulate::import("inspect")
-  builtins <- reticulate::import_builtins()
-  for (class in names(constructors)) {
-    parameters <- inspect$signature(core[[class]])$parameters
-    python <- lapply(builtins$list(parameters$values()), function(p) p$default)
-    names(python) <- unlist(builtins$list(parameters$keys()))
-    ours <- lapply(formals(constructors[[class]]), eval)
-    expect_identical(names(ours), names(python), label = class)
-    expect_equal(ours, python, label = class)
+  for (name in names(c(constructors, functions))) {
+    python <- python_arguments(core[[name]])
+    ours <- r_arguments(c(constructors, functions)[[name]])
+    expect_identical(names(ours), names(python), label = name)
+    expect_equal(ours, python, label = name)
   }
 })
 
 test_that("$new() takes what the constructor takes", {
-  generators <- list(RevertOnLossIncrease, RevertToBestOnIncrease, RestoreBest, LossHistory)
+  generators <- list(
+    RevertOnLossIncrease, RevertToBestOnIncrease, RestoreBest, LossHistory, ResetLearningRate
+  )
   for (generator in generators) {
     class <- generator$classname
     arguments <- formals(generator$public_methods$initialize)
@@ -36,6 +55,8 @@ test_that("the package exports what it should", {
     "RevertOnLossIncrease", "callback_revert_on_loss_increase",
     "RevertToBestOnIncrease", "callback_revert_to_best_on_increase",
     "RestoreBest", "callback_restore_best",
-    "LossHistory", "callback_loss_history", "read_history"
+    "LossHistory", "callback_loss_history", "read_history",
+    "ResetLearningRate", "callback_reset_learning_rate",
+    "reset_learning_rate", "current_learning_rate"
   ))
 })
