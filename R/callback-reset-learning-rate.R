@@ -39,7 +39,7 @@
 #' @param verbose 0 is silent, 1 prints a line for each event.
 #' @return An R6 object of class `ResetLearningRate`, to be put in the list `callbacks` of `fit()`.
 #' @references Ilya Loshchilov and Frank Hutter (2017). SGDR: Stochastic Gradient Descent with Warm
-#'   Restarts. International Conference on Learning Representations. <https://arxiv.org/abs/1608.03983>
+#'   Restarts. International Conference on Learning Representations. arXiv:1608.03983.
 #' @seealso [reset_learning_rate()], [current_learning_rate()]
 #' @examplesIf reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow")
 #' # With keras3: learning_rate_schedule_cosine_decay(0.1, decay_steps = 6)
