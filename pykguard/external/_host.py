@@ -82,9 +82,12 @@ class Host:
                 f"the function of the external loss {self.name!r} must return a loss, "
                 f"but raised {type(error).__name__}: {error}"
             ) from error
-        gradient = None
-        if self.spsa is None:
-            returned, gradient = as_pair(self.name, returned)
+        if self.spsa is not None:
+            return self._losses(returned, y_pred, weighted), None
+        loss, gradient = as_pair(self.name, returned)
+        return self._losses(loss, y_pred, weighted), as_gradient(self.name, gradient, y_pred)
+
+    def _losses(self, returned: Any, y_pred: Array, weighted: bool) -> Losses:
         losses = as_losses(self.name, returned, y_pred)
         if losses.is_scalar and weighted:
             raise ExternalLossError(
@@ -92,6 +95,4 @@ class Host:
                 f"an array of shape ({len(y_pred)},), where samples are weighted or masked, "
                 "got a scalar"
             )
-        if gradient is None:
-            return losses, None
-        return losses, as_gradient(self.name, gradient, y_pred)
+        return losses

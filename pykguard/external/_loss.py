@@ -69,7 +69,8 @@ def external_loss(
 
     An error in `fn`, or a return that is not what it must be, ends the `fit` with an
     `ExternalLossError`. Model and optimizer are then as they were before that batch; with
-    `steps_per_execution` on TensorFlow, before those steps. For this a copy of the training state
+    `steps_per_execution` on TensorFlow, before those steps. A loss or gradient that is not finite
+    is such an error, and does not reach the guards. For this a copy of the training state
     is taken before each batch on TensorFlow and torch, and on JAX the state is held twice. It
     holds for models that are given the loss by `compile()`.
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from pykguard._errors import ExternalLossError, OptionTypeError, OptionValueError, brief
-from pykguard.external import _protection
+from pykguard.external import _failure, _protection
 
 
 @keras.saving.register_keras_serializable("pykguard")
@@ -62,11 +62,6 @@ class ExternalLossModel(keras.Model):
             self.built = True
         _protection.install()
 
-    def build(self, input_shape: Any) -> None:
-        """Build the inner model, as the first batch does."""
-        if not self.model.built:
-            self.model.build(input_shape)
-
     def call(self, inputs: Any, training: Any = None) -> Any:
         """What the inner model makes of the inputs."""
         if self.model._call_has_training_arg:
@@ -96,8 +91,9 @@ class ExternalLossModel(keras.Model):
         Raises:
             ExternalLossError: `loss_fn` did not return a scalar.
         """
-        returned = self.loss_fn(self.model, x, y, y_pred, sample_weight)
-        return keras.ops.sum([self._scalar(returned), *map(keras.ops.sum, self.losses)])
+        with _failure.noted():
+            loss = self._scalar(self.loss_fn(self.model, x, y, y_pred, sample_weight))
+        return keras.ops.sum([loss, *map(keras.ops.sum, self.losses)])
 
     def get_config(self) -> dict[str, Any]:
         """Refused.
@@ -116,9 +112,16 @@ class ExternalLossModel(keras.Model):
             loss = keras.ops.convert_to_tensor(returned)
         except Exception:
             loss = None
-        if loss is None or tuple(loss.shape) != ():
+        if loss is None or not _is_float(loss) or tuple(loss.shape) != ():
+            got = brief(returned)
+            if loss is not None and _is_float(loss):
+                got = f"a tensor of shape {tuple(loss.shape)}"
             raise ExternalLossError(
-                f"the function {name!r} of an ExternalLossModel must return a scalar, "
-                f"got {brief(returned)}"
+                f"the function {name!r} of an ExternalLossModel must return a scalar of floating "
+                f"point, got {got}"
             )
         return keras.ops.cast(loss, keras.config.floatx())
+
+
+def _is_float(tensor: Any) -> bool:
+    return str(keras.backend.standardize_dtype(tensor.dtype)).startswith(("float", "bfloat"))

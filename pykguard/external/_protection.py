@@ -77,13 +77,20 @@ def _protected(model: Any, function: Function, phase: str) -> Function:
             return function(*args)
         except Exception as error:
             failure = _failure.taken()
-            if failure is None:
+            if failure is None and _ends_data(error):
                 raise
             if kept is not None:
                 snapshots.restore(kept)
+            if failure is None or failure is error:
+                raise
             raise failure from error
 
     return protected
+
+
+def _ends_data(error: Exception) -> bool:
+    """Whether there were no more batches: steps before the end of the data count."""
+    return isinstance(error, StopIteration) or type(error).__name__ == "OutOfRangeError"
 
 
 def _protected_on_jax(model: Any, function: Function, phase: str) -> Function:
