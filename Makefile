@@ -4,6 +4,7 @@
 # make benchmark       measures what the guards cost and writes benchmarks/overhead.png
 # make benchmark-hooks measures what callbacks cost in R for each batch
 # make benchmark-recording measures what a LossHistory costs for each batch
+# make benchmark-external measures what an external loss costs for each batch
 # make table           measures the learning rates that are used after each kind of change
 # They install what a fresh Debian or Ubuntu lacks; see tools/setup.sh.
 
@@ -17,7 +18,7 @@ export TF_CPP_MIN_LOG_LEVEL = 3
 export PYTHONDONTWRITEBYTECODE = 1
 export KGUARD_TEST_KERAS = required
 
-.PHONY: demo test test-backends benchmark benchmark-hooks benchmark-recording table install document format \
+.PHONY: demo test test-backends benchmark benchmark-hooks benchmark-recording benchmark-external table install document format \
 	lint types pytest rcheck coverage package clean setup-demo setup-test
 
 demo: setup-demo install
@@ -41,6 +42,9 @@ benchmark-hooks: setup-test install
 
 benchmark-recording: setup-test
 	$(PYTHON) benchmarks/recording.py
+
+benchmark-external: setup-test
+	$(PYTHON) benchmarks/external_loss.py
 
 table: setup-test
 	$(PYTHON) tests/python/learning_rate_table.py

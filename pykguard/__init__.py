@@ -1,6 +1,7 @@
 """Training guards for Keras: revert, restore and record when training goes bad."""
 
 from pykguard._errors import (
+    ExternalLossError,
     GuardError,
     GuardWarning,
     MonitorError,
@@ -13,6 +14,7 @@ from pykguard.callbacks.reset_learning_rate import ResetLearningRate
 from pykguard.callbacks.restore_best import RestoreBest
 from pykguard.callbacks.revert import RevertOnLossIncrease, RevertToBestOnIncrease
 from pykguard.events import Event
+from pykguard.external import ExternalLossModel, external_loss
 from pykguard.history import Difference, Explanation, LossHistory, Record, read_history
 from pykguard.learning_rate import current_learning_rate, reset_learning_rate
 
@@ -22,6 +24,8 @@ __all__ = [
     "Difference",
     "Event",
     "Explanation",
+    "ExternalLossError",
+    "ExternalLossModel",
     "GuardError",
     "GuardWarning",
     "LossHistory",
@@ -37,6 +41,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "current_learning_rate",
+    "external_loss",
     "read_history",
     "reset_learning_rate",
 ]

@@ -5,6 +5,7 @@ GuardError
 ├── OptionTypeError (TypeError)     an option of the wrong type
 ├── MonitorError (ValueError)       the monitored quantity is not there, or has no direction
 ├── SnapshotError (RuntimeError)    a training state could not be kept or put back
+├── ExternalLossError (RuntimeError) the function of an external loss failed
 └── UnsupportedError (RuntimeError) the backend or the strategy is not supported
 GuardWarning (UserWarning)          a guard is at work but cannot do what its user may expect
 """
@@ -23,7 +24,7 @@ class _OptionError(GuardError):
         self.argument = argument
         self.requirement = requirement
         self.value = value
-        super().__init__(f"`{argument}` must be {requirement}, got {_brief(value)}")
+        super().__init__(f"`{argument}` must be {requirement}, got {brief(value)}")
 
 
 class OptionValueError(_OptionError, ValueError):
@@ -48,6 +49,10 @@ class SnapshotError(GuardError, RuntimeError):
     """A training state could not be kept or put back."""
 
 
+class ExternalLossError(GuardError, RuntimeError):
+    """The function of an external loss failed, or did not return what it must."""
+
+
 class UnsupportedError(GuardError, RuntimeError):
     """The Keras backend or the distribution strategy is not supported."""
 
@@ -56,7 +61,8 @@ class GuardWarning(UserWarning):
     """A guard is at work but cannot do what its user may expect."""
 
 
-def _brief(value: Any, limit: int = 80) -> str:
+def brief(value: Any, limit: int = 80) -> str:
+    """A value as a message shows it: arrays by their shape, long texts cut."""
     shape = getattr(value, "shape", ())
     if isinstance(shape, tuple) and shape:
         return f"an array of shape {shape}"

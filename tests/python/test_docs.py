@@ -13,6 +13,7 @@ GUARDS = [
     pykguard.LossHistory,
     pykguard.ResetLearningRate,
 ]
+WITH_OPTIONS = [*GUARDS, pykguard.external_loss, pykguard.ExternalLossModel]
 PUBLIC = [getattr(pykguard, name) for name in pykguard.__all__ if name != "__version__"]
 
 
@@ -57,12 +58,12 @@ def test_every_public_thing_says_what_it_is_in_its_first_line(thing):
     assert first.endswith(".") and len(first) > 15
 
 
-@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("guard", WITH_OPTIONS)
 def test_the_documented_arguments_are_the_real_ones(guard):
     assert list(section(guard, "Args")) == list(parameters(guard))
 
 
-@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("guard", WITH_OPTIONS)
 def test_the_documented_defaults_are_the_real_ones(guard):
     said = {}
     for name, text in section(guard, "Args").items():
@@ -71,7 +72,7 @@ def test_the_documented_defaults_are_the_real_ones(guard):
     assert said == parameters(guard)
 
 
-@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("guard", WITH_OPTIONS)
 def test_only_the_first_and_what_has_to_be_given_may_be_given_by_position(guard):
     first, *others = inspect.signature(guard).parameters.values()
     assert first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
