@@ -3,6 +3,7 @@
 from pykguard._errors import (
     GuardError,
     GuardWarning,
+    LoopError,
     MonitorError,
     OptionTypeError,
     OptionValueError,
@@ -15,6 +16,7 @@ from pykguard.callbacks.revert import RevertOnLossIncrease, RevertToBestOnIncrea
 from pykguard.events import Event
 from pykguard.history import Difference, Explanation, LossHistory, Record, read_history
 from pykguard.learning_rate import current_learning_rate, reset_learning_rate
+from pykguard.loop import GuardedLoop, guarded_loop
 
 __version__ = "0.1.0"
 
@@ -24,6 +26,8 @@ __all__ = [
     "Explanation",
     "GuardError",
     "GuardWarning",
+    "GuardedLoop",
+    "LoopError",
     "LossHistory",
     "MonitorError",
     "OptionTypeError",
@@ -37,6 +41,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "current_learning_rate",
+    "guarded_loop",
     "read_history",
     "reset_learning_rate",
 ]

@@ -13,6 +13,7 @@ GUARDS = [
     pykguard.LossHistory,
     pykguard.ResetLearningRate,
 ]
+WITH_OPTIONS = [*GUARDS, pykguard.guarded_loop]
 PUBLIC = [getattr(pykguard, name) for name in pykguard.__all__ if name != "__version__"]
 
 
@@ -43,7 +44,7 @@ def parameters(function):
 
 
 def methods_with_arguments():
-    for guard in (*GUARDS, pykguard.Record):
+    for guard in (*GUARDS, pykguard.Record, pykguard.GuardedLoop):
         for name, method in inspect.getmembers(guard, inspect.isfunction):
             own = method.__module__.startswith("pykguard") and not name.startswith("_")
             if own and section(method, "Args"):
@@ -57,12 +58,12 @@ def test_every_public_thing_says_what_it_is_in_its_first_line(thing):
     assert first.endswith(".") and len(first) > 15
 
 
-@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("guard", WITH_OPTIONS)
 def test_the_documented_arguments_are_the_real_ones(guard):
     assert list(section(guard, "Args")) == list(parameters(guard))
 
 
-@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("guard", WITH_OPTIONS)
 def test_the_documented_defaults_are_the_real_ones(guard):
     said = {}
     for name, text in section(guard, "Args").items():
