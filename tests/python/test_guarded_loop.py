@@ -33,7 +33,8 @@ def schedule(engine):
 def fit(engine, optimizer, callbacks=(), *, epochs=3, data=None):
     """The same training by `fit`; returns model and History."""
     model = make_model(engine)
-    model.compile(optimizer, "mse", jit_compile=engine.startswith("jax"))
+    compiled = {"jit_compile": engine.startswith("jax")}
+    model.compile(optimizer, "mse", run_eagerly=engine == "tf eager", **compiled)
     if data is None:
         given = {"x": X, "y": Y, "batch_size": 8, "shuffle": False}
     else:
@@ -86,6 +87,15 @@ class Calls(keras.callbacks.Callback):
 
 
 # ---------------------------------------------------------------- as by fit
+def close(one, other):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+# A compiled step of JAX rounds otherwise than the same operations one by one.
+EQUAL = {"jax in place": close}
+MEANS = {"jax stateless": close}
+
+
 @each_engine
 @pytest.mark.parametrize("rate", ["number", "schedule"])
 def test_history_records_and_weights_are_those_of_fit(engine, rate):
@@ -95,17 +105,20 @@ def test_history_records_and_weights_are_those_of_fit(engine, rate):
     fitted, history = fit(engine, one, [by_fit])
     model = make_model(engine)
     loop = run(engine, model, two, DATA, [by_loop], epochs=3, steps=4)
-    np.testing.assert_allclose(loop.history.history["loss"], history.history["loss"], rtol=1e-6)
+    equal = EQUAL.get(engine, np.testing.assert_array_equal)
+    equal_means = MEANS.get(engine, equal)
+    equal_means(loop.history.history["loss"], history.history["loss"])
     assert list(loop.history.history) == list(history.history)
     assert loop.history.epoch == history.epoch
     assert loop.history.params == history.params
     ours, theirs = by_loop.batches, by_fit.batches
     for name in ("epoch", "batch", "size", "exact"):
         assert ours[name].tolist() == theirs[name].tolist()
-    for name in ("loss", "logged_loss", "learning_rate"):
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5)
+    equal(ours["loss"], theirs["loss"])
+    equal_means(ours["logged_loss"], theirs["logged_loss"])
+    np.testing.assert_array_equal(ours["learning_rate"], theirs["learning_rate"])
     for a, b in zip(variables(model, two), variables(fitted, one), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+        equal(a, b)
 
 
 @each_engine
