@@ -4,6 +4,7 @@ from pykguard._errors import (
     ExternalLossError,
     GuardError,
     GuardWarning,
+    LoopError,
     MonitorError,
     OptionTypeError,
     OptionValueError,
@@ -17,6 +18,7 @@ from pykguard.events import Event
 from pykguard.external import ExternalLossModel, external_loss
 from pykguard.history import Difference, Explanation, LossHistory, Record, read_history
 from pykguard.learning_rate import current_learning_rate, reset_learning_rate
+from pykguard.loop import GuardedLoop, guarded_loop
 
 __version__ = "0.1.0"
 
@@ -28,6 +30,8 @@ __all__ = [
     "ExternalLossModel",
     "GuardError",
     "GuardWarning",
+    "GuardedLoop",
+    "LoopError",
     "LossHistory",
     "MonitorError",
     "OptionTypeError",
@@ -42,6 +46,7 @@ __all__ = [
     "__version__",
     "current_learning_rate",
     "external_loss",
+    "guarded_loop",
     "read_history",
     "reset_learning_rate",
 ]

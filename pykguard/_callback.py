@@ -31,6 +31,9 @@ class Callback(keras.callbacks.Callback):
             raise GuardError(f"{type(self).__name__}: {TWICE}, or had no `set_model()` before")
         self._begins_once = False
 
+    def release(self) -> None:
+        """Let go of files where training ended by an error, which skips `on_train_end()`."""
+
     def _implements_train_batch_hooks(self) -> bool:
         return _overrides(self, "train", "on_batch_begin", "on_batch_end")
 

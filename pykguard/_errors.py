@@ -4,6 +4,7 @@ GuardError
 ├── OptionValueError (ValueError)   an option of the right type with a value that cannot be used
 ├── OptionTypeError (TypeError)     an option of the wrong type
 ├── MonitorError (ValueError)       the monitored quantity is not there, or has no direction
+├── LoopError (RuntimeError)        a loop of one's own was not run as `guarded_loop` needs it
 ├── SnapshotError (RuntimeError)    a training state could not be kept or put back
 ├── ExternalLossError (RuntimeError) the function of an external loss failed
 └── UnsupportedError (RuntimeError) the backend or the strategy is not supported
@@ -43,6 +44,10 @@ class OptionTypeError(_OptionError, TypeError):
 
 class MonitorError(GuardError, ValueError):
     """The monitored quantity is missing from the logs, or has no known direction."""
+
+
+class LoopError(GuardError, RuntimeError):
+    """A loop of one's own was not run as `guarded_loop` needs it, such as without a report."""
 
 
 class SnapshotError(GuardError, RuntimeError):

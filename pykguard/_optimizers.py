@@ -59,6 +59,9 @@ def moving_averages(optimizer: Any) -> list[Any]:
 
 def finalize(model: Any) -> None:
     """What Keras does when training ends, for a state that was put back after that."""
+    if hasattr(model, "finalize_optimizers"):  # it stands for a loop
+        model.finalize_optimizers()
+        return
     if moving_averages(model.optimizer):
         model.optimizer.finalize_variable_values(model.trainable_variables)
 

@@ -69,6 +69,15 @@ class StepRate:
         return self.traced.value.clone() if self._backend == "torch" else optimizer.learning_rate
 
 
+def rate_of(model: Any) -> StepRate:
+    """The rates of a model's steps; a model that stands for a loop has its own."""
+    rate: StepRate | None = getattr(model, "step_rate", None)
+    if rate is None:
+        return StepRate(model)
+    rate.attach(model)
+    return rate
+
+
 class HostRate:
     """The rate of steps in which it is not at hand, from what the step left behind.
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from pykguard._framework import backend_of, is_legacy, to_numpy
-from pykguard.history._rate import StepRate
+from pykguard.history._rate import StepRate, rate_of
 
 SIZE = 256
 COLUMNS = ("loss", "size", "learning_rate")
@@ -194,7 +194,7 @@ def install(model: Any) -> Reader:
     if isinstance(tracker, kind) and tracker.size == size:
         tracker.rate.attach(model)
         return Reader(model, tracker)
-    tracker = kind(StepRate(model), size)
+    tracker = kind(rate_of(model), size)
     # Past Keras' attribute tracking, which would list the metric twice.
     object.__setattr__(place, name, tracker)
     if legacy or model.built:

@@ -123,6 +123,10 @@ class LossHistory(Callback, View):
         """Close the file."""
         self._close()
 
+    def release(self) -> None:
+        """Close the file of a training that an error ended."""
+        self._close()
+
     # ---------------------------------------------------------------- inside
     @property
     def _tables(self) -> Tables:  # type: ignore[override]

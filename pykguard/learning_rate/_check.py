@@ -60,7 +60,7 @@ def check_rate(rate: Any, is_legacy: bool, step: int) -> Any:
     if not _is_rate(value):
         when = f" at step {step}" if is_schedule else ""
         requirement = f"one that gives a finite number of at least 0{when}"
-        raise OptionValueError(ARGUMENT, requirement, value)
+        raise OptionValueError(ARGUMENT, requirement, _as_number(value))
     return rate
 
 
@@ -94,8 +94,14 @@ def _step(step: int, is_legacy: bool) -> Any:
 
 
 def _is_rate(value: Any) -> bool:
-    try:
-        number = np.asarray(value if isinstance(value, numbers.Real) else to_numpy(value))
-        return number.shape == () and bool(np.isfinite(number)) and bool(number >= 0)
-    except (TypeError, ValueError):
-        return False
+    number = _as_number(value)
+    is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)
+    return is_number and bool(np.isfinite(number)) and bool(number >= 0)
+
+
+def _as_number(value: Any) -> Any:
+    """A tensor as a number or an array, so that a message can show it; other things as they are."""
+    if not hasattr(value, "shape"):
+        return value
+    array = to_numpy(value)
+    return array.astype("float64").item() if array.shape == () else array

@@ -13,7 +13,12 @@ GUARDS = [
     pykguard.LossHistory,
     pykguard.ResetLearningRate,
 ]
-WITH_OPTIONS = [*GUARDS, pykguard.external_loss, pykguard.ExternalLossModel]
+WITH_OPTIONS = [
+    *GUARDS,
+    pykguard.external_loss,
+    pykguard.ExternalLossModel,
+    pykguard.guarded_loop,
+]
 PUBLIC = [getattr(pykguard, name) for name in pykguard.__all__ if name != "__version__"]
 
 
@@ -44,7 +49,7 @@ def parameters(function):
 
 
 def methods_with_arguments():
-    for guard in (*GUARDS, pykguard.Record):
+    for guard in (*GUARDS, pykguard.Record, pykguard.GuardedLoop):
         for name, method in inspect.getmembers(guard, inspect.isfunction):
             own = method.__module__.startswith("pykguard") and not name.startswith("_")
             if own and section(method, "Args"):

@@ -57,7 +57,7 @@ test_that("a file is read while it is being written", {
     public = list(
       on_batch_end = function(batch, logs = NULL) {
         seen <<- c(seen, length(read_history(path)[[1]]$losses))
-        Sys.sleep(0.01) # quicker batches are written together
+        Sys.sleep(0.06) # quicker batches are written together
       }
     )
   )
