@@ -8,7 +8,7 @@ from typing import Any
 
 from pykguard import _checks
 from pykguard._callback import Callback
-from pykguard._errors import OptionValueError
+from pykguard._errors import OptionTypeError, OptionValueError
 from pykguard._warnings import warn
 from pykguard.events import Event, describe
 from pykguard.learning_rate import (
@@ -17,6 +17,7 @@ from pykguard.learning_rate import (
     read_learning_rate,
     reset_learning_rate,
     takes_nothing,
+    takes_one,
 )
 
 
@@ -152,6 +153,8 @@ class ResetLearningRate(Callback):
 def _check_epochs(epoch: Any, first: int) -> Any:
     """An epoch, a list of them, or a function; `first` is what the first epoch is called."""
     if callable(epoch):
+        if not takes_one(epoch):
+            raise OptionTypeError("epoch", "an epoch, several, or a function of the epoch", epoch)
         return epoch
     if isinstance(epoch, (str, bytes)) or not isinstance(epoch, Iterable):
         return _checks.integer("epoch", epoch, minimum=first)

@@ -1,6 +1,6 @@
 """Reading and changing learning rates so that the next step uses what is said here."""
 
-from pykguard.learning_rate._check import check_kind, takes_nothing
+from pykguard.learning_rate._check import check_kind, takes_nothing, takes_one
 from pykguard.learning_rate._held import as_given, counter_of, is_of_legacy, value_now
 from pykguard.learning_rate._read import current_learning_rate, read_learning_rate
 from pykguard.learning_rate._reset import reset_learning_rate
@@ -20,5 +20,6 @@ __all__ = [
     "reset_learning_rate",
     "scale_learning_rate",
     "takes_nothing",
+    "takes_one",
     "value_now",
 ]

@@ -30,7 +30,7 @@ def check_kind(rate: Any, *, of_epoch: bool = False) -> Any:
     if isinstance(rate, numbers.Real) and not isinstance(rate, bool):
         return _checks.number(ARGUMENT, rate, above=0)
     is_value = isinstance(rate, (np.ndarray, keras.Variable, type))
-    takes_it = is_schedule_like(rate) or takes_nothing(rate) or (of_epoch and _takes_one(rate))
+    takes_it = is_schedule_like(rate) or takes_nothing(rate) or (of_epoch and takes_one(rate))
     if is_value or not takes_it:
         requirement = "a number above 0, a learning-rate schedule or a function without arguments"
         requirement += " or of the epoch" if of_epoch else ""
@@ -69,7 +69,8 @@ def takes_nothing(function: Any) -> bool:
     return _takes(function)
 
 
-def _takes_one(function: Any) -> bool:
+def takes_one(function: Any) -> bool:
+    """Whether something can be called with one argument, as far as one can see."""
     return _takes(function, None)
 
 

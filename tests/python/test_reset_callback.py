@@ -131,6 +131,7 @@ def test_config_makes_an_equal_callback():
         ((0.1, "all"), OptionTypeError, "`epoch` must be a whole number.*got 'all'"),
         ((0.1, []), OptionValueError, "an epoch, or several different ones"),
         ((0.1, [1, 1]), OptionValueError, "an epoch, or several different ones"),
+        ((0.1, lambda: True), OptionTypeError, "`epoch` must be .* a function of the epoch"),
         ((0.1, None), OptionTypeError, "`epoch` must be a whole number.*got None"),
     ],
 )

@@ -246,6 +246,7 @@ BAD = {
     "negative schedule": (Gives(-1.0), OptionValueError, "at least 0 at step 0, got -1.0"),
     "text schedule": (Gives("a"), OptionValueError, "got 'a'"),
     "nan function": (lambda: helpers.NAN, OptionValueError, "finite number.*got nan"),
+    "true function": (lambda: True, OptionValueError, "got True"),
     "text function": (lambda: "a", OptionValueError, "got 'a'"),
 }
 
