@@ -35,9 +35,7 @@ def test_the_loss_history_example_explains_what_its_console_shows():
 
 def test_the_learning_rate_example_prints_the_rates_of_the_formulas():
     parts = re.split(r"^(?! )", output_of("learning_rates.py"), flags=re.MULTILINE)[1:]
-    printed = [
-        [float(x) for x in re.findall(r"learning rate (\S+)", part)] for part in parts if part
-    ]
+    printed = [[float(x) for x in re.findall(r"learning rate (\S+)", part)] for part in parts if part]
     falls = [0.001 * 0.96 ** (8 * epoch // 10) for epoch in range(5)]
     replaced = [0.005 * 0.8 ** (8 * epoch // 5) for epoch in range(3)]
     follows_the_old = falls  # as Keras alone, on a backend that compiles the step
