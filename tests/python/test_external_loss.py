@@ -136,6 +136,25 @@ def test_half_precision_reaches_the_function_as_float32(policy):
     assert seen == {("float32", "float32", (8, 2), (8, 2))}
 
 
+@pytest.mark.parametrize(("floatx", "given"), [("float16", "float32"), ("float64", "float64")])
+def test_losses_of_another_precision_reach_the_function_so(floatx, given):
+    seen = set()
+
+    def watched(y_true, y_pred):
+        seen.add((str(y_true.dtype), str(y_pred.dtype)))
+        return mse(y_true, y_pred)
+
+    before = keras.config.floatx()
+    keras.config.set_floatx(floatx)
+    try:
+        if helpers.BACKEND == "jax" and floatx == "float64":
+            pytest.skip("not on jax: it has no float64 unless that is switched on")
+        kg.external_loss(watched)(np.ones((4, 2)), np.zeros((4, 2)))
+    finally:
+        keras.config.set_floatx(before)
+    assert seen == {(given, given)}
+
+
 def test_a_mask_of_samples_counts_as_with_the_loss_of_keras():
     _, y_true, _ = data(4)
     mask = keras.ops.convert_to_tensor(np.array([True, False, True, True]))
