@@ -71,5 +71,6 @@ def brief(value: Any, limit: int = 80) -> str:
     shape = getattr(value, "shape", ())
     if isinstance(shape, tuple) and shape:
         return f"an array of shape {shape}"
-    text = repr(value)
+    is_tensor = shape == () and hasattr(value, "device")
+    text = repr(float(value) if is_tensor else value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

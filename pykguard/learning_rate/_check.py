@@ -60,7 +60,7 @@ def check_rate(rate: Any, is_legacy: bool, step: int) -> Any:
     if not _is_rate(value):
         when = f" at step {step}" if is_schedule else ""
         requirement = f"one that gives a finite number of at least 0{when}"
-        raise OptionValueError(ARGUMENT, requirement, _as_number(value))
+        raise OptionValueError(ARGUMENT, requirement, value)
     return rate
 
 

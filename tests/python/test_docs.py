@@ -13,11 +13,12 @@ GUARDS = [
     pykguard.LossHistory,
     pykguard.ResetLearningRate,
 ]
+LOOP = pykguard.guarded_loop  # whose callbacks and epochs have a default, as in `fit`
 WITH_OPTIONS = [
     *GUARDS,
     pykguard.external_loss,
     pykguard.ExternalLossModel,
-    pykguard.guarded_loop,
+    LOOP,
 ]
 PUBLIC = [getattr(pykguard, name) for name in pykguard.__all__ if name != "__version__"]
 
@@ -77,7 +78,7 @@ def test_the_documented_defaults_are_the_real_ones(guard):
     assert said == parameters(guard)
 
 
-@pytest.mark.parametrize("guard", WITH_OPTIONS)
+@pytest.mark.parametrize("guard", [each for each in WITH_OPTIONS if each is not LOOP])
 def test_only_the_first_and_what_has_to_be_given_may_be_given_by_position(guard):
     first, *others = inspect.signature(guard).parameters.values()
     assert first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD

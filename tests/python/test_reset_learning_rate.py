@@ -263,6 +263,12 @@ def test_a_bad_rate_is_refused_and_the_old_one_stays(case, old):
     assert fit(model)[0] == pytest.approx({"float": 0.25, "schedule": 0.5}.get(old, 0.125))
 
 
+def test_a_bad_rate_is_shown_as_a_number():
+    below = SCHEDULES.PiecewiseConstantDecay([1], [-0.5, -0.5])
+    with pytest.raises(OptionValueError, match=r"at step 0, got -0\.5$"):
+        reset_learning_rate(constant(0.25), below)
+
+
 def test_an_error_of_the_schedule_itself_is_passed_on():
     class Fails(SCHEDULE):
         def __call__(self, step):
