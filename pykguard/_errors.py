@@ -71,6 +71,13 @@ def brief(value: Any, limit: int = 80) -> str:
     shape = getattr(value, "shape", ())
     if isinstance(shape, tuple) and shape:
         return f"an array of shape {shape}"
-    is_tensor = shape == () and hasattr(value, "device")
-    text = repr(float(value) if is_tensor else value)
+    text = repr(_number_in(value) if shape == () and hasattr(value, "device") else value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _number_in(tensor: Any) -> Any:
+    """The number that a tensor holds; the tensor itself where it holds none that is known."""
+    try:
+        return float(tensor)
+    except (TypeError, ValueError):
+        return tensor

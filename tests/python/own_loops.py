@@ -1,5 +1,7 @@
 """Training steps of one's own, as users write them, for each backend."""
 
+from importlib.util import find_spec
+
 import helpers
 import keras
 import numpy as np
@@ -7,7 +9,7 @@ import numpy as np
 import pykguard as kg
 
 ENGINES = {
-    "tensorflow": ["tf eager", "tf.function", "tf_keras"],
+    "tensorflow": ["tf eager", "tf.function", *(["tf_keras"] if find_spec("tf_keras") else [])],
     "jax": ["jax stateless", "jax in place"],
     "torch": ["torch"],
 }[helpers.BACKEND]

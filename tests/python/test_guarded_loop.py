@@ -321,7 +321,12 @@ def test_a_progress_bar_is_shown_with_verbose_1():
     text = shown(1, steps=3)
     assert "Epoch 1/2" in text and "Epoch 2/2" in text
     assert "1/3" in text and "3/3" in text
-    assert "loss: 1.0000" in text and "loss: 3.0000" in text
+    assert "loss: 1.0000" in text
+    if tuple(map(int, keras.__version__.split(".")[:2])) >= (
+        3,
+        15,
+    ):  # before, it showed other means
+        assert "loss: 3.0000" in text
 
 
 def test_a_line_an_epoch_is_shown_with_verbose_2():
@@ -657,7 +662,7 @@ def test_one_optimizer_for_two_models_is_refused():
         kg.guarded_loop([make_model(ENGINE), make_model(ENGINE)], [optimizer, optimizer])
 
 
-@helpers.only_on("tensorflow", "tf_keras")
+@pytest.mark.skipif("tf_keras" not in own_loops.ENGINES, reason="tf_keras is not there")
 def test_the_two_libraries_are_not_mixed():
     with pytest.raises(kg.OptionValueError, match="of tf_keras, as the models are"):
         kg.guarded_loop(make_model("tf_keras"), adam("tf eager"))
