@@ -13,7 +13,8 @@
 #' @seealso [reset_learning_rate()]; [callback_loss_history()] records the rate of each step.
 #' @examplesIf reticulate::py_module_available("keras") && reticulate::py_module_available("tensorflow")
 #' keras <- reticulate::import("keras")
-#' schedule <- keras$optimizers$schedules$CosineDecay(0.1, 100L, warmup_target = 0.2, warmup_steps = 5L)
+#' schedules <- keras$optimizers$schedules
+#' schedule <- schedules$CosineDecay(0.1, 100L, warmup_target = 0.2, warmup_steps = 5L)
 #' current_learning_rate(keras$optimizers$Adam(schedule))
 #' @export
 current_learning_rate <- function(object) {
