@@ -9,20 +9,14 @@ import tensorflow as tf
 import tf_keras
 
 from pykguard.history._tracker import tell
+from pykguard.learning_rate._schedule import Adjusted
 
 
 @tf_keras.saving.register_keras_serializable(package="pykguard")
-class AdjustedSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
+class AdjustedSchedule(Adjusted, tf_keras.optimizers.schedules.LearningRateSchedule):
     """A schedule or callable of tf_keras, scaled and shifted; see `learning_rate`'s own."""
 
-    def __init__(
-        self, schedule: Any, scale: float = 1.0, minimum: float = 0.0, start: int = 0
-    ) -> None:
-        super().__init__()
-        self.schedule = schedule
-        self.scale = scale
-        self.minimum = minimum
-        self.start = start
+    library = tf_keras
 
     def __call__(self, step: Any) -> Any:
         """The rate at `step`."""
@@ -33,20 +27,9 @@ class AdjustedSchedule(tf_keras.optimizers.schedules.LearningRateSchedule):
         rate = tf.cast(rate, "float32")
         return tf.maximum(rate * self.scale, tf.minimum(rate, self.minimum))
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make an equal schedule."""
-        return {
-            "schedule": tf_keras.saving.serialize_keras_object(self.schedule),
-            "scale": self.scale,
-            "minimum": self.minimum,
-            "start": self.start,
-        }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> AdjustedSchedule:
-        """Rebuild from `get_config()`."""
-        schedule = tf_keras.saving.deserialize_keras_object(config["schedule"])
-        return cls(**{**config, "schedule": schedule})
+# By this name alone it is in models that were saved as HDF5.
+tf_keras.saving.get_custom_objects()["AdjustedSchedule"] = AdjustedSchedule
 
 
 class LegacyLossTracker(tf_keras.metrics.Mean):

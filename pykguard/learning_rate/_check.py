@@ -101,7 +101,7 @@ def _is_rate(value: Any) -> bool:
 
 
 def _as_number(value: Any) -> Any:
-    """A tensor as a number or an array, so that a message can show it; other things as they are."""
+    """A tensor as a number or an array; other things as they are."""
     if not hasattr(value, "shape"):
         return value
     array = to_numpy(value)

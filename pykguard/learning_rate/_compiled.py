@@ -73,7 +73,8 @@ def _forget_graphs(optimizer: Any) -> None:
     counter = counter_of(optimizer)
     counter = counter.value if isinstance(counter, keras.Variable) else counter
     handles = {id(each.handle) for each in _parts(counter)}
-    for cache in [each for each in gc.get_objects() if isinstance(each, FunctionCache)]:
+    # Not by `isinstance()`, which asks weak proxies for a class that may be gone.
+    for cache in [each for each in gc.get_objects() if type(each) is FunctionCache]:
         if any(_captures(function, handles) for function in cache.values()):
             cache.clear()
 

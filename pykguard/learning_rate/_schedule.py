@@ -8,8 +8,38 @@ from typing import Any
 import keras
 
 
+class Adjusted:
+    """The options of an adjusted schedule, whichever library it is for."""
+
+    library: Any = keras
+
+    def __init__(
+        self, schedule: Any, scale: float = 1.0, minimum: float = 0.0, start: int = 0
+    ) -> None:
+        self.schedule = schedule
+        self.scale = scale
+        self.minimum = minimum
+        self.start = start
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal schedule."""
+        return {
+            "schedule": self.library.saving.serialize_keras_object(self.schedule),
+            "scale": self.scale,
+            "minimum": self.minimum,
+            "start": self.start,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Adjusted:
+        """Rebuild from `get_config()`."""
+        # As a schedule: an older format of tf_keras does not name the module that it is from.
+        schedule = cls.library.optimizers.schedules.deserialize(config["schedule"])
+        return cls(**{**config, "schedule": schedule})
+
+
 @keras.saving.register_keras_serializable(package="pykguard")
-class AdjustedSchedule(keras.optimizers.schedules.LearningRateSchedule):
+class AdjustedSchedule(Adjusted, keras.optimizers.schedules.LearningRateSchedule):
     """A learning-rate schedule, or a function of nothing, multiplied by a constant and shifted.
 
     With `s(t)` the rate of `schedule` at step `t`, and `u = max(t - start, 0)`:
@@ -25,14 +55,6 @@ class AdjustedSchedule(keras.optimizers.schedules.LearningRateSchedule):
         start: The optimizer's step that is step 0 of `schedule`. Defaults to 0.
     """
 
-    def __init__(
-        self, schedule: Any, scale: float = 1.0, minimum: float = 0.0, start: int = 0
-    ) -> None:
-        self.schedule = schedule
-        self.scale = scale
-        self.minimum = minimum
-        self.start = start
-
     def __call__(self, step: Any) -> Any:
         """The rate at `step`."""
         if is_schedule(self.schedule):
@@ -42,21 +64,6 @@ class AdjustedSchedule(keras.optimizers.schedules.LearningRateSchedule):
         rate = keras.ops.convert_to_tensor(rate, dtype="float32")
         floor = keras.ops.minimum(rate, self.minimum)
         return keras.ops.maximum(rate * self.scale, floor)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make an equal schedule."""
-        return {
-            "schedule": keras.saving.serialize_keras_object(self.schedule),
-            "scale": self.scale,
-            "minimum": self.minimum,
-            "start": self.start,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> AdjustedSchedule:
-        """Rebuild from `get_config()`."""
-        schedule = keras.saving.deserialize_keras_object(config["schedule"])
-        return cls(**{**config, "schedule": schedule})
 
 
 def is_schedule(rate: Any) -> bool:

@@ -662,7 +662,7 @@ def test_one_optimizer_for_two_models_is_refused():
         kg.guarded_loop([make_model(ENGINE), make_model(ENGINE)], [optimizer, optimizer])
 
 
-@pytest.mark.skipif("tf_keras" not in own_loops.ENGINES, reason="tf_keras is not there")
+@pytest.mark.skipif("tf_keras" not in own_loops.ENGINES, reason="tf_keras is not installed")
 def test_the_two_libraries_are_not_mixed():
     with pytest.raises(kg.OptionValueError, match="of tf_keras, as the models are"):
         kg.guarded_loop(make_model("tf_keras"), adam("tf eager"))

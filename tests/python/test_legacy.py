@@ -10,7 +10,14 @@ import numpy as np
 import poison
 import pytest
 
-from pykguard import LossHistory, RestoreBest, RevertOnLossIncrease, RevertToBestOnIncrease
+from pykguard import (
+    LossHistory,
+    RestoreBest,
+    RevertOnLossIncrease,
+    RevertToBestOnIncrease,
+    current_learning_rate,
+    reset_learning_rate,
+)
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("tf_keras is TensorFlow's", allow_module_level=True)
@@ -295,3 +302,19 @@ print(model.evaluate(numpy.ones((4, 3)), numpy.ones((4, 1)), verbose=0))
     assert not run.returncode, run.stderr
     wanted = model.evaluate(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
     assert float(run.stdout.split()[-1]) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("old", ["number", "schedule"])
+@pytest.mark.parametrize("new", ["number", "schedule"])
+def test_a_model_that_was_saved_after_a_reset_trains_on_at_the_rate(old, new, suffix, tmp_path):
+    rates = {"number": 0.05, "schedule": K.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)}
+    model, path = sequential(), tmp_path / f"model{suffix}"
+    model.compile(K.optimizers.SGD(rates[old], momentum=0.5), "mse")
+    model.fit(X, Y, verbose=0)
+    reset_learning_rate(model, rates[new])
+    model.fit(X, Y, verbose=0)
+    model.save(path)
+    loaded = K.models.load_model(path)
+    assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations)
+    assert current_learning_rate(loaded) == pytest.approx(current_learning_rate(model), rel=1e-6)

@@ -6,11 +6,9 @@ import helpers
 import keras
 import numpy as np
 import pytest
-from learning_rate_table import weight_of
 
 import pykguard
 from pykguard import (
-    GuardError,
     OptionTypeError,
     OptionValueError,
     current_learning_rate,
@@ -319,7 +317,7 @@ def test_an_optimizer_within_fit_is_refused_on_jax():
     optimizer = model.optimizer
     x, y = helpers.ones(8)
     model.fit(x, y, batch_size=2, verbose=0, callbacks=[Resets()])
-    assert seen and isinstance(OptionValueError("a", "b", 1), GuardError)
+    assert seen
 
 
 def test_a_model_named_within_fit_is_reached_on_every_backend():
@@ -332,4 +330,3 @@ def test_a_model_named_within_fit_is_reached_on_every_backend():
                 reset_learning_rate(model, 0.0625)  # not `self.model`
 
     assert fit(model, Resets())[2:] == pytest.approx([0.0625] * 2, abs=1e-6)
-    assert weight_of(model) < 0
