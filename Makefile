@@ -47,7 +47,9 @@ benchmark-external: setup-test
 	$(PYTHON) benchmarks/external_loss.py
 
 table: setup-test
-	$(PYTHON) tests/python/learning_rate_table.py
+	PYTHONPATH=$(CURDIR) $(PYTHON) tests/python/learning_rate_table.py
+	tools/backends.sh jax run tests/python/learning_rate_table.py
+	tools/backends.sh torch run tests/python/learning_rate_table.py
 
 setup-demo:
 	@tools/setup.sh demo

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Runs the Python suite in an environment of its own: on JAX, on PyTorch, with the oldest Keras that
 # is supported, or with the last one whose progress bar averages means. `tools/setup.sh test` comes
-# first. Arguments after NAME go to pytest.
-# Usage: tools/backends.sh jax|torch|oldest|averaging [ARGUMENT...]
+# first. Arguments after NAME go to pytest; after `run` they are a script to run there instead.
+# Usage: tools/backends.sh jax|torch|oldest|averaging [[run] ARGUMENT...]
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -43,5 +43,6 @@ if [ ! -e "$note" ]; then
     : > "$note"
 fi
 
-say "pytest in $environment"
-exec env KERAS_BACKEND="$backend" PYTHONPATH="$PWD" "$environment/bin/python" -m pytest "$@"
+if [ "${1:-}" = run ]; then shift; else set -- -m pytest "$@"; fi
+say "$* in $environment"
+exec env KERAS_BACKEND="$backend" PYTHONPATH="$PWD" "$environment/bin/python" "$@"

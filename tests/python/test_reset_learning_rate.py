@@ -1,6 +1,7 @@
 """Replacing a rate: what is left alone, what can be saved, and what is refused."""
 
 import shutil
+import weakref
 
 import helpers
 import keras
@@ -162,6 +163,19 @@ def test_functions_that_were_compiled_within_one_another_are_traced_anew():
     outer()
     assert before - float(weight.numpy()) == pytest.approx(0.03, abs=1e-6)
     assert other.experimental_get_tracing_count() == 1
+
+
+@helpers.only_on("tensorflow", "where compiled functions are looked for in memory")
+def test_proxies_of_what_is_gone_do_no_harm():
+    thing = Gives(0.1)
+    proxy = weakref.proxy(thing)
+    del thing
+    model = constant(RATES["schedule"]())
+    fit(model)
+    reset_learning_rate(model, 0.0625)
+    assert fit(model)[0] == 0.0625
+    with pytest.raises(ReferenceError):
+        proxy.value  # noqa: B018
 
 
 # ---------------------------------------------------------------- the rate of the next step
