@@ -1,0 +1,174 @@
+"""The limit above which a batch's loss is bad, from the losses that were accepted before it.
+
+With `m` the median of the last `window` accepted losses, and `m_f` and `MAD_f` the median and the
+median absolute deviation of `f(loss)`, a loss is bad iff it is not finite or, where `m > 0`, above
+
+    max(2 * m, (m_cbrt + threshold * 1.4826 * MAD_cbrt)**3,
+        min(exp(m_log + threshold * 1.4826 * MAD_log), L0 / 4))
+
+The cube roots of sums of squares are nearly normal (Wilson and Hilferty, 1931). The logarithms
+count where losses are well below the level `L0` that training began at, and spread over orders of
+magnitude. Where `m <= 0` it is `m + max(threshold * 1.4826 * MAD, |m|)`. Before `warmup` losses
+were accepted, the limit is at least twice `L0`, or four times `m` if that is lower; and before 8
+were, three times the highest normal loss at the initial weights.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from typing import NamedTuple
+
+NORMAL = 1.4826  # times the MAD: the standard deviation where the distribution is normal
+FEWEST = 3  # accepted losses whose spread says anything
+FEW = 8  # accepted losses whose median is trusted more than one loss at the initial weights
+MOST_INITIAL = 64
+SUSPECT = 30.0  # times a later loss: a first one that is higher may be that of bad data
+
+LOW = 0.25  # of the initial level: below it losses may spread over orders of magnitude
+FALLS = 0.01  # of its size: what is no standstill yet
+FIRST = 3.0  # times the initial level: the limit before there are those few
+
+
+class Levels(NamedTuple):
+    """What is known of how high losses are."""
+
+    initial: tuple[float, ...] = ()  # measured at the initial weights, in order of size
+    recent: tuple[float, ...] = ()  # the last accepted, oldest first
+    ordered: tuple[float, ...] = ()  # the same in order of size
+
+
+def add_initial(levels: Levels, loss: float) -> Levels:
+    """With a loss that was measured at the initial weights, good or bad."""
+    if not math.isfinite(loss) or len(levels.initial) >= MOST_INITIAL:
+        return levels
+    return levels._replace(initial=_with(levels.initial, loss))
+
+
+def add(levels: Levels, loss: float, window: int) -> Levels:
+    """With one more accepted loss."""
+    recent, ordered = (*levels.recent, loss), list(levels.ordered)
+    insort(ordered, loss)
+    if len(recent) > window:
+        del ordered[bisect_left(ordered, recent[0])]
+        recent = recent[1:]
+    return levels._replace(recent=recent, ordered=tuple(ordered))
+
+
+def started_over(levels: Levels, losses: Sequence[float] = ()) -> Levels:
+    """With no accepted losses but these."""
+    return levels._replace(recent=tuple(losses), ordered=tuple(sorted(losses)))
+
+
+def initial_level(levels: Levels) -> float:
+    """The median of the normal losses at the initial weights; infinite before there is one."""
+    normal = _normal_initial(levels)
+    return middle(normal) if normal else math.inf
+
+
+def _normal_initial(levels: Levels) -> tuple[float, ...]:
+    """Those losses at the initial weights that are no more than ten times their lower quartile.
+
+    Some of the first batches may be bad themselves, and batches of few rows differ much.
+    """
+    if not levels.initial:
+        return ()
+    highest = _times(10.0, levels.initial[len(levels.initial) // 4])
+    return tuple(loss for loss in levels.initial if loss <= highest)
+
+
+def is_first_suspect(levels: Levels, loss: float) -> bool:
+    """Whether a loss is so low that the one before it, and the first, may be those of bad data."""
+    if not 0 < len(levels.recent) < FEW or loss < 0:
+        return False
+    return SUSPECT * loss < min(levels.recent[-1], initial_level(levels))
+
+
+def without_suspects(levels: Levels, loss: float) -> Levels:
+    """With this loss, which was measured near the initial weights, instead of suspect ones."""
+    return add_initial(levels._replace(initial=()), loss)
+
+
+def middle(ordered: Sequence[float]) -> float:
+    """The median of losses in order of size."""
+    n = len(ordered)
+    return 0.5 * (ordered[(n - 1) // 2] + ordered[n // 2])
+
+
+def falls(levels: Levels) -> bool:
+    """Whether the later half of the accepted losses is lower by 1 % than the earlier one."""
+    half = len(levels.recent) // 2
+    if half < FEW:
+        return False
+    earlier, later = (middle(sorted(part)) for part in (levels.recent[:half], levels.recent[half:]))
+    return later < earlier - FALLS * abs(earlier)
+
+
+def is_bad(levels: Levels, loss: float, threshold: float, warmup: int) -> bool:
+    """Whether a loss is not finite, or above the limit."""
+    if not math.isfinite(loss):
+        return True
+    if len(levels.recent) >= warmup:
+        m = middle(levels.ordered)
+        if len(levels.recent) >= FEW and loss <= m + abs(m):  # below any limit, as nearly all are
+            return False
+    return loss > limit(levels, threshold, warmup)
+
+
+def limit(levels: Levels, threshold: float, warmup: int) -> float:
+    """The highest loss that is good; infinite where nothing is known."""
+    n = len(levels.recent)
+    known = _robust_limit(levels, threshold) if n >= FEWEST else -math.inf
+    if n < FEW:
+        return max(known, _times(FIRST, _first_level(levels)))
+    if len(levels.recent) >= warmup:
+        return known
+    return max(known, _times(2.0, _early_level(levels)))
+
+
+def _robust_limit(levels: Levels, threshold: float) -> float:
+    losses = levels.ordered
+    m = middle(losses)
+    if m <= 0:
+        return m + max(threshold * _spread(losses, m), abs(m))
+    roots = [math.copysign(abs(loss) ** (1 / 3), loss) for loss in losses]
+    root_m = middle(roots)  # Wilson and Hilferty: the roots of sums of squares are nearly normal
+    of_roots: float = (root_m + threshold * _spread(roots, root_m)) ** 3
+    highest = max(of_roots, 2 * m)
+    low = LOW * initial_level(levels)
+    if highest >= low:
+        return highest
+    least = max(1e-12 * m, 5e-324)
+    logs = [math.log(max(loss, least)) for loss in losses]
+    log_m = middle(logs)
+    of_logs = math.exp(min(log_m + threshold * _spread(logs, log_m), 700.0))
+    return max(highest, min(of_logs, low))
+
+
+def _first_level(levels: Levels) -> float:
+    normal = _normal_initial(levels)
+    level = normal[-1] if normal else math.inf
+    return max(level, middle(levels.ordered)) if levels.recent else level
+
+
+def _early_level(levels: Levels) -> float:
+    m = middle(levels.ordered)
+    return max(min(initial_level(levels), _times(2.0, m)), m)
+
+
+def _times(factor: float, level: float) -> float:
+    """`factor * level` for positive levels; as far above the level for others."""
+    if math.isinf(level):
+        return level
+    return level + (factor - 1) * abs(level)
+
+
+def _spread(ordered: Sequence[float], m: float) -> float:
+    return NORMAL * middle(sorted(abs(each - m) for each in ordered))
+
+
+def _with(ordered: tuple[float, ...], value: float) -> tuple[float, ...]:
+    more = list(ordered)
+    insort(more, value)
+    return tuple(more)

@@ -1,0 +1,76 @@
+"""Whether training gets anywhere: the smoothed loss, its best, its drift and its standstill.
+
+The smoothed loss is the median of the last 16 accepted ones. It has drifted iff it is above 1.5
+times its best, by more than a tenth of the geometric mean of its best and the level that training
+began at and by more than 3 times the robust standard deviation of those 16, and above 1.2 times
+what was found to be the data's doing before. In the last batches of a training, whose weights are
+those that stay, 1.2 times its best and once that deviation are enough.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from pykguard.rules.spike._limit import NORMAL, middle
+
+SMOOTHED = 16
+ENOUGH = 8  # losses for a smoothed loss that may be the best
+DRIFT, LEAST_DRIFT, MORE, NOISE = 1.5, 0.1, 1.2, 3.0
+LAST_DRIFT, LAST_NOISE = 1.2, 1.0  # in the last batches, which leave the weights that stay
+IMPROVED = 0.01  # of its size: a smoothed loss that is lower by this has made progress
+EARLY = 0.2  # of the initial level: what counts as having got anywhere
+
+
+class Progress(NamedTuple):
+    """The accepted losses since the last state that was put back."""
+
+    last: tuple[float, ...] = ()
+    best: float = math.inf
+    reached: float = math.inf  # the best when there was progress last
+    allowed: float = -math.inf  # the highest smoothed loss that the data were found to cause
+    since_best: int = 0  # accepted losses since there was progress
+
+
+def smoothed(progress: Progress) -> float | None:
+    """The smoothed loss; None while there are too few."""
+    return middle(sorted(progress.last)) if len(progress.last) >= ENOUGH else None
+
+
+def add(progress: Progress, loss: float) -> Progress:
+    """With one more accepted loss."""
+    return progress._replace(
+        last=(*progress.last, loss)[-SMOOTHED:],
+        since_best=progress.since_best + 1,
+    )
+
+
+def improved(progress: Progress, value: float) -> Progress:
+    """With a smoothed loss that is the best; small steps that add up are progress too."""
+    reached = progress.reached
+    if math.isinf(reached) or value < reached - IMPROVED * abs(reached):
+        progress = progress._replace(since_best=0, reached=value)
+    return progress._replace(best=value)
+
+
+def has_drifted(progress: Progress, value: float, initial: float, at_the_end: bool) -> bool:
+    """Whether this smoothed loss is so much above the best that training goes the wrong way."""
+    factor, sds = (LAST_DRIFT, LAST_NOISE) if at_the_end else (DRIFT, NOISE)
+    rise = value - progress.best
+    size = math.sqrt(initial * progress.best) if initial > progress.best > 0 else abs(initial)
+    noise = NORMAL * middle(sorted(abs(loss - value) for loss in progress.last))
+    return (
+        len(progress.last) == SMOOTHED
+        and value > max(factor * progress.best, MORE * progress.allowed, 0.0)
+        and rise > max(LEAST_DRIFT * size, sds * noise)
+    )
+
+
+def has_got_anywhere(progress: Progress, initial: float) -> bool:
+    """Whether the best smoothed loss is well below the level that training began at."""
+    return progress.best <= initial - EARLY * abs(initial)
+
+
+def interrupted(progress: Progress) -> Progress:
+    """After another state was put back: the levels stay."""
+    return Progress(best=progress.best, reached=progress.reached, allowed=progress.allowed)

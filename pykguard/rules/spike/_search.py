@@ -1,0 +1,36 @@
+"""The search for a rate that trains: trials from the initial state, each at 0.3 times the last's.
+
+A trial that breaks is abandoned. The search goes on while trials end lower than the best before;
+then the best trial's end state and rate are taken.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from pykguard.rules.spike._limit import middle
+
+FACTOR = 0.3
+LENGTH = 24
+AT_END = 8  # losses at a trial's end whose median says how it ended
+LEAST_SCALE = 1e-7  # of the rate that training began at: below it nothing is tried
+
+
+class Search(NamedTuple):
+    """The trials so far."""
+
+    losses: tuple[float, ...] = ()  # of the trial that runs
+    best: float = math.inf
+    best_scale: float | None = None
+    best_losses: tuple[float, ...] = ()
+
+
+def is_over(search: Search) -> bool:
+    """Whether the trial that runs has had its batches."""
+    return len(search.losses) >= LENGTH
+
+
+def end_of(search: Search) -> float:
+    """How high the trial that runs has ended."""
+    return middle(sorted(search.losses[-AT_END:]))

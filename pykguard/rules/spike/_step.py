@@ -1,0 +1,401 @@
+"""The rule: accept a batch, undo it, or go back, and say whether data or rate are at fault."""
+
+from __future__ import annotations
+
+import math
+
+from pykguard.rules.spike import _evidence, _limit, _progress, _search
+from pykguard.rules.spike._trouble import (
+    CHECKS,
+    check_drift,
+    go_on_checking,
+    has_got_anywhere,
+    is_early,
+    is_rate,
+    trial_over,
+    unsuspected,
+    weights_at_fault,
+)
+from pykguard.rules.spike._types import (
+    Decision,
+    Options,
+    Rejected,
+    Seen,
+    Slot,
+    State,
+    Watch,
+)
+
+NEAR = 64  # batches after trouble for which every state is kept
+APART = 4  # batches between the states by which a network is found dead
+LEAST_WAIT, MOST_WAIT = 32, 1024
+LAST = 2 * CHECKS + 2  # batches of training in which the last drift can still be verified
+MOST_ANEW = 1
+ANNEALED = (0.15, 0.05)  # shares of the training that are left when the rate is lowered for its end
+NEW_LEVEL = 16  # finite bad losses in a row at proven weights that are the data's new level
+MOST_RUNNING = 128  # bad batches in a row at proven weights after which nothing helps
+
+
+def is_due(options: Options, state: State, n_left: int | None = None) -> bool:
+    """Whether to keep the state before the next batch, after which `n_left` are to come."""
+    return (
+        (n_left is not None and n_left <= LAST)
+        or state.since_kept + 1 >= options.interval
+        or len(state.levels.recent) < options.warmup
+        or state.search is not None
+        or state.check is not None
+        or bool(state.pending)
+        or (state.since_trouble is not None and state.since_trouble < NEAR)
+        or (state.watch.n_marks > 0 and state.watch.since + 1 >= APART)
+    )
+
+
+def step(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
+    """Judge an execution, mostly of one batch."""
+    return _limited(options, *_judged(options, state, seen))
+
+
+def compared(options: Options, state: State, is_dead: bool) -> tuple[State, Decision]:
+    """Go on after the comparison that a decision asked for."""
+    return _limited(options, *_compared(options, state, is_dead))
+
+
+def _judged(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
+    first = seen.losses[0]
+    if state.standing == "initial" and seen.kept:
+        if not state.levels.initial:
+            state = state._replace(first_where=seen.where)
+        state = state._replace(levels=_limit.add_initial(state.levels, first))
+    n, was_kept = len(seen.losses), state.since_kept == 0
+    state = state._replace(
+        n_batches=state.n_batches + n,
+        since_trouble=None if state.since_trouble is None else state.since_trouble + n,
+        since_kept=0 if seen.kept else state.since_kept + n,
+        evidence=state.evidence._replace(n_seen=state.evidence.n_seen + 1),
+    )
+    if state.check is not None:
+        return go_on_checking(options, state, first)
+    if not seen.weights_finite:
+        return _broken(options, state, seen, was_kept)
+    place = _first_bad(options, state, seen)
+    if place is None:
+        if _is_first_suspect(state, first):
+            return _first_again(state, first)
+        return _good(options, state, seen)
+    median = _limit.middle(state.levels.ordered) if state.levels.ordered else None
+    if median is None and state.levels.initial:
+        median = _limit.initial_level(state.levels)
+    evidence = Rejected(seen.where, seen.losses[place], median, weights_finite=seen.weights_finite)
+    state = state._replace(n_running=state.n_running + 1)
+    return _bad(options, state, seen, place, evidence)
+
+
+def _compared(options: Options, state: State, is_dead: bool) -> tuple[State, Decision]:
+    if state.search is not None:
+        return trial_over(options, state._replace(watch=Watch()), is_dead)
+    if not is_dead:
+        wait = min(max(2 * state.watch.wait, LEAST_WAIT), MOST_WAIT)
+        return state._replace(watch=Watch(wait=wait)), Decision(scale=state.scale)
+    value = _progress.smoothed(state.progress)
+    evidence = Rejected(None, math.nan if value is None else value, None)
+    return weights_at_fault(options, state, "dead", evidence)
+
+
+def moved(state: State) -> State:
+    """After somebody else put another state into the model, which is taken for a proven one."""
+    return unsuspected(state)._replace(
+        progress=_progress.Progress(), search=None, check=None, standing="proven", aside=math.inf
+    )
+
+
+def at_end(state: State, weights_finite: bool) -> Slot | None:
+    """What to put back when training ends; None where the last state is to stay."""
+    search = state.search
+    if state.aside < _reached(state):
+        return "aside"
+    if search is not None and search.best_scale is not None:
+        value = _progress.smoothed(state.progress)
+        if value is None or value > search.best:
+            return "best"
+    if state.check is not None:
+        return "best" if is_rate(state, state.check) else "drifted"
+    if not weights_finite or state.pending:
+        return "proven"
+    return None
+
+
+def warmed(state: State) -> State:
+    """When training has ended: with the rate that was lowered for its end as it was before."""
+    return state._replace(scale=state.scale / _search.FACTOR**state.n_annealed, n_annealed=0)
+
+
+def _reached(state: State) -> float:
+    """The smoothed loss that training has got to."""
+    value = _progress.smoothed(state.progress)
+    value = state.progress.best if value is None else value
+    return value if state.search is None else min(value, state.search.best)
+
+
+# ---------------------------------------------------------------- good batches
+def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
+    if state.is_back:  # so it is not the data; look once more at the weights
+        state = state._replace(is_back=False, is_retry=True, standing="unproven")
+        return state, Decision("unclear", put_back="suspect", scale=state.scale)
+    settled = tuple(each._replace(cause="data") for each in state.pending)
+    n_broken = state.n_broken if state.standing == "unproven" else 0
+    n_bad = state.evidence.n_bad + len(settled) + state.n_within + n_broken
+    levels, progress = state.levels, state.progress
+    for loss in seen.losses:
+        levels = _limit.add(levels, loss, options.window)
+        progress = _progress.add(progress, loss)
+    state = state._replace(
+        levels=levels,
+        progress=progress,
+        evidence=state.evidence._replace(n_bad=n_bad),
+        standing="unproven",
+        is_retry=False,
+        pending=(),
+        bad_at_proven=(),
+        n_running=0,
+        n_within=0,
+        n_broken=state.n_broken - n_broken,
+        last_where=seen.where,
+        is_under_way=state.is_under_way or has_got_anywhere(options, state),
+    )
+    decision = Decision(scale=state.scale, rejected=settled)
+    if seen.kept:
+        decision = decision._replace(keep=("proven",))
+    if state.search is not None:
+        return _in_trial(state, seen, decision)
+    value = _progress.smoothed(progress)
+    if value is not None and not state.is_under_way and math.isinf(progress.best):
+        progress = progress._replace(best=_limit.initial_level(levels))  # the best state is initial
+        state = state._replace(progress=progress)
+    if value is not None and value < progress.best:
+        if seen.kept and seen.losses[0] <= value:  # so that the state itself is as good
+            state = state._replace(progress=_progress.improved(progress, value))
+            decision = decision._replace(keep=("proven", "best"))
+    elif value is not None and seen.kept:
+        initial = _limit.initial_level(levels)
+        at_the_end = seen.n_left is not None and seen.n_left <= LAST
+        if _progress.has_drifted(progress, value, initial, at_the_end):
+            evidence = Rejected(seen.where, value, progress.best)
+            state, other = check_drift(state, value, evidence)
+            return state, _joined(decision, other)
+    return _at_a_standstill(options, state, seen, decision)
+
+
+def _joined(good: Decision, trouble: Decision) -> Decision:
+    return trouble._replace(
+        keep=(*good.keep, *trouble.keep), rejected=(*good.rejected, *trouble.rejected)
+    )
+
+
+def _in_trial(state: State, seen: Seen, decision: Decision) -> tuple[State, Decision]:
+    search, watch = state.search, state.watch
+    assert search is not None
+    search = search._replace(losses=search.losses + seen.losses)
+    n, is_over = len(search.losses), _search.is_over(search)
+    watch = watch._replace(since=watch.since + len(seen.losses))
+    is_time = n >= _search.LENGTH - 2 * APART if watch.n_marks == 0 else watch.since >= APART
+    if not is_time or (watch.n_marks == 2 and not is_over):
+        return state._replace(search=search, watch=watch), decision
+    watch, decision = _next_mark(watch, decision)
+    return state._replace(search=search, watch=watch), decision
+
+
+def _at_a_standstill(
+    options: Options, state: State, seen: Seen, decision: Decision
+) -> tuple[State, Decision]:
+    if _is_time_to_anneal(state, seen):
+        return _annealed(state, decision)
+    progress, watch = state.progress, state.watch
+    if progress.since_best < LEAST_WAIT:
+        return state._replace(watch=Watch(wait=watch.wait)), decision
+    is_still = progress.since_best >= options.standstill and not _limit.falls(state.levels)
+    if state.had_trouble and is_still and state.n_annealed == 0:
+        state = state._replace(
+            scale=state.scale * options.lr_factor,
+            progress=_progress.interrupted(progress),
+            watch=Watch(),
+        )
+        return state, decision._replace(
+            cause="standstill",
+            scale=state.scale,
+            value=_progress.smoothed(progress),
+            reference=progress.best,
+        )
+    watch = watch._replace(since=watch.since + len(seen.losses))
+    if seen.kept and watch.since >= (APART if watch.n_marks else watch.wait):
+        watch, decision = _next_mark(watch, decision)
+    return state._replace(watch=watch), decision
+
+
+def _is_time_to_anneal(state: State, seen: Seen) -> bool:
+    """Whether the rate, which is as high as can be after trouble, is to be lowered for the end."""
+    if not state.had_trouble or seen.n_left is None or state.n_annealed == len(ANNEALED):
+        return False
+    return seen.n_left <= ANNEALED[state.n_annealed] * seen.n_all
+
+
+def _annealed(state: State, decision: Decision) -> tuple[State, Decision]:
+    state = state._replace(scale=state.scale * _search.FACTOR, n_annealed=state.n_annealed + 1)
+    value = _progress.smoothed(state.progress)
+    return state, decision._replace(cause="end", scale=state.scale, value=value)
+
+
+def _next_mark(watch: Watch, decision: Decision) -> tuple[Watch, Decision]:
+    """Keep the first or the middle one of three states, or compare all three."""
+    if watch.n_marks == 2:
+        return watch, decision._replace(compare=True)
+    slot: Slot = "middle" if watch.n_marks else "first"
+    watch = watch._replace(n_marks=watch.n_marks + 1, since=0)
+    return watch, decision._replace(keep=(*decision.keep, slot))
+
+
+# ---------------------------------------------------------------- bad batches
+def _is_first_suspect(state: State, loss: float) -> bool:
+    return (
+        state.standing == "unproven"
+        and state.search is None
+        and state.n_anew < MOST_ANEW
+        and _limit.is_first_suspect(state.levels, loss)
+    )
+
+
+def _first_again(state: State, loss: float) -> tuple[State, Decision]:
+    """Begin anew at the initial state, whose next loss will tell whether the first was bad data."""
+    level = _limit.initial_level(state.levels)
+    evidence = Rejected(state.first_where, level, loss, "first")
+    state = unsuspected(state)._replace(
+        levels=_limit.started_over(_limit.without_suspects(state.levels, loss)),
+        progress=_progress.Progress(),
+        standing="initial",
+        since_trouble=0,
+        n_anew=state.n_anew + 1,
+    )
+    return state, _undone(state, "initial", evidence, settled=True)
+
+
+def _first_bad(options: Options, state: State, seen: Seen) -> int | None:
+    for place, loss in enumerate(seen.losses):
+        if _limit.is_bad(state.levels, loss, options.threshold, options.warmup):
+            return place
+    return None
+
+
+def _bad(
+    options: Options, state: State, seen: Seen, place: int, evidence: Rejected
+) -> tuple[State, Decision]:
+    if not seen.kept:  # go back to what was kept, from where each state is kept
+        state = state._replace(
+            standing="proven",
+            since_trouble=0,
+            progress=_progress.interrupted(state.progress),
+        )
+        return state, _undone(state, "proven", evidence, settled=True)
+    if state.standing != "unproven" or place > 0:
+        return _bad_at_proven(options, state, seen, place, evidence)
+    pending = (*state.pending, evidence)
+    if state.is_retry:
+        evidence = pending[0]._replace(n=len(pending))
+        return weights_at_fault(options, state, "weights", evidence)
+    state = state._replace(pending=pending, since_trouble=0)
+    need = _evidence.needed(state.evidence, evidence.value)
+    if len(pending) < need:
+        return state, _undone(state, "before", evidence)
+    early = is_early(state)
+    state = state._replace(is_back=True, standing="initial" if early else "proven")
+    decision = _undone(state, "initial" if early else "proven", evidence)
+    return state, decision._replace(keep=("suspect",))
+
+
+def _broken(options: Options, state: State, seen: Seen, was_kept: bool) -> tuple[State, Decision]:
+    """The weights are not finite: the batch before has left them so, though its loss was good.
+
+    Its data may hold a NaN that does not reach the loss, as on TensorFlow, where ReLU makes it 0.
+    If that goes on with one batch after the other, it is the rate.
+    """
+    losses = state.progress.last
+    value = losses[-1] if losses else seen.losses[0]
+    evidence = Rejected(state.last_where or seen.where, value, None, weights_finite=False)
+    n = state.n_broken + 1
+    if n >= _evidence.needed(state.evidence, math.nan):
+        return weights_at_fault(options, state, "weights", evidence._replace(n=n))
+    state = state._replace(
+        standing="proven",
+        is_back=False,
+        is_retry=False,
+        pending=(),
+        n_broken=n,
+        since_trouble=0,
+    )
+    evidence = evidence._replace(cause="data" if was_kept else "unclear")
+    return state, _undone(state, "proven", evidence, settled=True)
+
+
+def _bad_at_proven(
+    options: Options, state: State, seen: Seen, place: int, evidence: Rejected
+) -> tuple[State, Decision]:
+    """The data are bad, unless it goes on and on."""
+    if place > 0:
+        n = state.n_within + 1
+        if n >= _evidence.needed(state.evidence, evidence.value):
+            return weights_at_fault(options, state, "weights", evidence._replace(n=n))
+        state = state._replace(standing="proven", n_within=n)
+    finite = state.bad_at_proven
+    if math.isfinite(evidence.value):
+        finite = (*finite, evidence.value)
+    data = evidence._replace(cause="data")
+    state = state._replace(
+        bad_at_proven=finite,
+        evidence=state.evidence._replace(n_bad=state.evidence.n_bad + (place == 0)),
+        since_trouble=0,
+    )
+    keep: tuple[Slot, ...] = ("proven",) if place > 0 else ()
+    if len(finite) >= NEW_LEVEL and state.standing == "proven":
+        state = state._replace(
+            levels=_limit.started_over(state.levels, finite),
+            progress=_progress.Progress(),
+            bad_at_proven=(),
+            is_back=False,
+            is_retry=False,
+            pending=(),
+            n_running=0,
+        )
+        level = evidence._replace(cause="level")
+        return state, _undone(state, "before", level, settled=True)._replace(keep=("best",))
+    if state.n_running >= MOST_RUNNING:
+        decision = _undone(state, "before", evidence._replace(cause="all bad"), settled=True)
+        return state, decision._replace(stop=True, cause="all bad", put_back=_safe(state))
+    return state, _undone(state, "before", data, settled=True)._replace(keep=keep)
+
+
+def _undone(state: State, slot: Slot, evidence: Rejected, settled: bool = False) -> Decision:
+    return Decision(
+        evidence.cause,
+        put_back=slot,
+        scale=state.scale,
+        value=evidence.value,
+        reference=evidence.reference,
+        rejected=(evidence,) if settled else (),
+    )
+
+
+def _limited(options: Options, state: State, decision: Decision) -> tuple[State, Decision]:
+    """Count what was rolled back, and stop where `max_rollbacks` allows no more."""
+    state = state._replace(n_rollbacks=state.n_rollbacks + len(decision.rejected))
+    most = options.max_rollbacks
+    if most is None or decision.stop or state.n_rollbacks < most:
+        return state, decision
+    slot: Slot = "aside" if state.aside < _reached(state) else _safe(state)
+    state = state._replace(search=None, check=None, pending=(), is_back=False)
+    return state, decision._replace(cause="max_rollbacks", stop=True, put_back=slot, compare=False)
+
+
+def _safe(state: State) -> Slot:
+    """The state to be left with where nothing helps."""
+    search = state.search
+    if search is not None and search.best_scale is None:
+        return "initial"
+    return "initial" if math.isinf(state.progress.best) and search is None else "best"

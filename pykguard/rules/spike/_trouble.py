@@ -1,0 +1,209 @@
+"""What follows once the weights, and so the rate, are at fault."""
+
+from __future__ import annotations
+
+import math
+
+from pykguard.rules.spike import _limit, _progress, _search
+from pykguard.rules.spike._search import Search
+from pykguard.rules.spike._types import (
+    Cause,
+    Check,
+    Decision,
+    Options,
+    Rejected,
+    Slot,
+    State,
+    Watch,
+)
+
+CHECKS, MOST_CHECKS = 5, 40  # finite losses at either state that verify a drift; batches for it
+
+LOWER = 1.5  # times what is measured at the best state: the drifted one is worse, whatever the data
+
+
+def is_early(state: State) -> bool:
+    """Whether nothing would be lost by going back to the initial state."""
+    return state.search is not None or not state.is_under_way
+
+
+def has_got_anywhere(options: Options, state: State) -> bool:
+    """Whether training has, beyond its warm-up."""
+    initial = _limit.initial_level(state.levels)
+    is_warm = state.n_batches > options.warmup
+    return is_warm and _progress.has_got_anywhere(state.progress, initial)
+
+
+def weights_at_fault(
+    options: Options, state: State, cause: Cause, evidence: Rejected
+) -> tuple[State, Decision]:
+    """Cut the rate: in a search by its next trial, early by a search, later from the best state."""
+    if state.search is not None:
+        return _next_trial(options, state, cause, evidence)
+    if cause == "dead" or is_early(state):
+        return _begin_anew(options, state, cause, evidence)
+    state = _calmed(state)._replace(standing="proven", scale=state.scale * options.lr_factor)
+    return _rolled_back(state, cause, evidence, "best")
+
+
+def _begin_anew(
+    options: Options, state: State, cause: Cause, evidence: Rejected
+) -> tuple[State, Decision]:
+    """Search for a rate from the initial state; what was reached until then is set aside."""
+    is_best = state.is_under_way and state.progress.best < state.aside
+    aside = state.progress.best if is_best else state.aside
+    state = state._replace(
+        search=Search(), progress=_progress.Progress(), is_under_way=False, aside=aside
+    )
+    state, decision = _next_trial(options, state, cause, evidence)
+    return state, decision._replace(set_aside=is_best)
+
+
+def check_drift(state: State, value: float, evidence: Rejected) -> tuple[State, Decision]:
+    """Put back the best state, to see whether the losses there are as high as after it."""
+    state = state._replace(check=Check(value, evidence.where), standing="proven")
+    decision = Decision("checking", put_back="best", scale=state.scale, value=value)
+    return state, decision._replace(keep=("drifted",))
+
+
+def go_on_checking(options: Options, state: State, loss: float) -> tuple[State, Decision]:
+    """Measure at the best and at the drifted state by turns, undoing each update.
+
+    By turns, since the data may become harder or easier meanwhile.
+    """
+    check = state.check
+    assert check is not None
+    is_at_best = check.n % 2 == 0
+    if math.isfinite(loss):
+        losses = (*(check.at_best if is_at_best else check.at_drifted), loss)
+        check = check._replace(at_best=losses) if is_at_best else check._replace(at_drifted=losses)
+    check = check._replace(n=check.n + 1)
+    state = state._replace(check=check)
+    if min(len(check.at_best), len(check.at_drifted)) < CHECKS and check.n < MOST_CHECKS:
+        slot: Slot = "drifted" if is_at_best else "best"
+        return state, Decision("checking", put_back=slot, scale=state.scale)
+    return _drift_checked(options, state, check)
+
+
+def _drift_checked(options: Options, state: State, check: Check) -> tuple[State, Decision]:
+    """Say which it was: the rate, or the data, so that training goes on where it was."""
+    best, at_best = state.progress.best, _median(check.at_best)
+    state = state._replace(check=None)
+    if is_rate(state, check):
+        evidence = Rejected(check.where, check.drifted, best)
+        return weights_at_fault(options, state, "drift", evidence)
+    is_high = at_best > 0.5 * (best + check.drifted)
+    level = max(best, min(at_best, check.drifted)) if is_high else best
+    progress = _progress.Progress(best=level, allowed=check.drifted)
+    state = state._replace(progress=progress, standing="proven", since_trouble=0)
+    return state, Decision(
+        "drift is data",
+        put_back="drifted",
+        scale=state.scale,
+        value=check.drifted,
+        reference=at_best,
+    )
+
+
+def is_rate(state: State, check: Check) -> bool:
+    """Whether losses are high at the drifted state only, by what was measured so far."""
+    between = 0.5 * (state.progress.best + check.drifted)
+    at_best, at_drifted = _median(check.at_best), _median(check.at_drifted)
+    return at_drifted > between and (at_best <= between or at_drifted > LOWER * at_best)
+
+
+def _median(losses: tuple[float, ...]) -> float:
+    return _limit.middle(sorted(losses)) if losses else math.inf
+
+
+def trial_over(options: Options, state: State, is_dead: bool) -> tuple[State, Decision]:
+    """After a trial: try a lower rate while that helps, then take the best trial's."""
+    search = state.search
+    assert search is not None
+    end = _search.end_of(search)
+    evidence = Rejected(None, end, None if math.isinf(search.best) else search.best)
+    if is_dead:
+        return _next_trial(options, state, "dead", evidence)
+    if end < search.best:
+        search = Search((), end, state.scale, search.losses)
+        state = state._replace(search=search)
+        new, decision = _next_trial(options, state, "trial", evidence)
+        return new, decision._replace(keep=("best",))
+    return _take_best(state, "found", evidence)
+
+
+def _next_trial(
+    options: Options, state: State, cause: Cause, evidence: Rejected
+) -> tuple[State, Decision]:
+    search = state.search
+    assert search is not None
+    scale = state.scale * _search.FACTOR
+    if scale < _search.LEAST_SCALE:
+        if search.best_scale is not None:
+            return _take_best(state, "found", evidence)
+        state = _calmed(state)._replace(search=None, standing="initial")
+        state, decision = _rolled_back(state, "exhausted", evidence, "initial")
+        return state, decision._replace(stop=True)
+    state = _calmed(state)._replace(
+        search=search._replace(losses=()),
+        levels=_limit.started_over(state.levels),
+        standing="initial",
+        scale=scale,
+    )
+    return _rolled_back(state, cause, evidence, "initial")
+
+
+def _take_best(state: State, cause: Cause, evidence: Rejected) -> tuple[State, Decision]:
+    search = state.search
+    assert search is not None and search.best_scale is not None
+    losses = search.best_losses
+    progress = _progress.Progress(last=losses[-_progress.ENOUGH :], best=search.best)
+    state = _calmed(state)._replace(
+        search=None,
+        progress=progress,
+        levels=_limit.started_over(state.levels, losses[-_progress.SMOOTHED :]),
+        standing="proven",
+        scale=search.best_scale,
+    )
+    decision = Decision(
+        cause,
+        put_back="best",
+        scale=state.scale,
+        value=search.best,
+        rejected=(evidence._replace(cause=cause),),
+    )
+    return state, decision
+
+
+def _rolled_back(
+    state: State, cause: Cause, evidence: Rejected, slot: Slot
+) -> tuple[State, Decision]:
+    decision = Decision(
+        cause,
+        put_back=slot,
+        scale=state.scale,
+        value=evidence.value,
+        reference=evidence.reference,
+        rejected=(evidence._replace(cause=cause),),
+    )
+    return state, decision
+
+
+def _calmed(state: State) -> State:
+    """After the weights were found at fault: what was suspected is settled."""
+    progress = _progress.interrupted(state.progress)
+    return unsuspected(state)._replace(progress=progress, had_trouble=True, since_trouble=0)
+
+
+def unsuspected(state: State) -> State:
+    """With nothing that is suspected, of the data or of the weights."""
+    return state._replace(
+        watch=Watch(),
+        is_back=False,
+        is_retry=False,
+        pending=(),
+        bad_at_proven=(),
+        n_running=0,
+        n_within=0,
+        n_broken=0,
+    )

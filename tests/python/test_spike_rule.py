@@ -1,0 +1,574 @@
+"""The rule of SpikeGuard, on losses whose cause is known."""
+
+import math
+
+import numpy as np
+import pytest
+import spike_runs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spike_runs import Run, falling, on_data, valley
+
+from pykguard.rules import spike
+from pykguard.rules.spike import _evidence, _limit
+
+NAN = math.nan
+each_interval = pytest.mark.parametrize("interval", [1, 16])
+
+
+def spiked(n=400, places=(), factor=10.0, **options):
+    losses = falling(n, end=1.5, **options)
+    for place in places:
+        losses[place] *= factor
+    return losses
+
+
+def without(n, *missing):
+    return tuple(t for t in range(n) if t not in missing)
+
+
+# ---------------------------------------------------------------- healthy training
+@each_interval
+@pytest.mark.parametrize("shape", spike_runs.SHAPES)
+def test_healthy_training_is_left_alone(shape, interval):
+    run = Run(on_data(falling(2000, shape=shape)), 2000, interval=interval)
+    assert run.state == without(2000)
+    assert run.rejected == [] and set(run.causes) == {"good"}
+    assert run.rule.scale == 1.0 and not run.stopped
+
+
+def test_a_cycle_of_easy_and_hard_batches_is_left_alone():
+    losses = falling(1500) * np.where(np.arange(1500) % 50 < 10, 1.5, 1.0)
+    run = Run(on_data(losses), 1500)
+    assert run.rejected == [] and run.rule.scale == 1.0
+    assert run.causes.count("drift is data") <= 1
+
+
+def test_losses_below_zero_are_judged_by_their_spread():
+    losses = -1 - np.linspace(0, 3, 600) + 0.05 * np.random.default_rng(0).normal(size=600)
+    losses[300] += 20
+    run = Run(on_data(losses), 600)
+    assert [each.where for each in run.rejected] == [300]
+
+
+def test_losses_of_exactly_zero_do_not_make_the_next_one_bad_data_for_ever():
+    losses = np.where(np.arange(600) < 200, falling(600), 0.0)
+    losses[400:] = 0.01
+    run = Run(on_data(losses), 600)
+    assert run.state[-1] == 599 and run.rule.scale == 1.0
+
+
+def test_in_calm_a_state_is_kept_every_so_many_batches():
+    run = Run(on_data(falling(1064)), 1064, interval=10)
+    assert run.n_kept == pytest.approx(32 + 103, abs=9)
+    assert Run(on_data(falling(500)), 500, interval=1).n_kept == 500
+
+
+# ---------------------------------------------------------------- bad data
+@pytest.mark.parametrize("factor", [3, 5, 10, 1e4, math.inf, NAN])
+def test_an_isolated_bad_batch_leaves_no_trace_and_costs_no_rate(factor):
+    places = (60, 62, 150, 330)
+    run = Run(on_data(spiked(places=places, factor=factor)), 400)
+    assert run.state == without(400, *places)
+    assert [each.where for each in run.rejected] == list(places)
+    assert {each.cause for each in run.rejected} == {"data"}
+    assert run.rule.scale == 1.0
+
+
+def test_the_evidence_is_the_loss_and_the_median_of_the_accepted_ones():
+    losses = spiked(places=(200,))
+    [rejected] = Run(on_data(losses), 400).rejected
+    assert rejected.value == losses[200]
+    assert rejected.reference == pytest.approx(np.median(losses[200 - 128 : 200]))
+
+
+def test_with_sparse_states_a_bad_batch_takes_back_those_since_the_last_one():
+    run = Run(on_data(spiked(places=(200,))), 400, interval=16)
+    lost = set(range(400)) - set(run.state)
+    assert 200 in lost and len(lost) <= 16 and min(lost) > 200 - 16 and max(lost) == 200
+    assert [each.cause for each in run.rejected] == ["unclear"]
+    assert run.rule.scale == 1.0
+
+
+def test_after_a_bad_batch_every_state_is_kept_so_the_next_one_costs_only_itself():
+    run = Run(on_data(spiked(places=(200, 240))), 400, interval=16)
+    lost = set(range(400)) - set(run.state)
+    assert 240 in lost and not lost & set(range(201, 240))
+    assert [each.cause for each in run.rejected] == ["unclear", "data"]
+
+
+@pytest.mark.parametrize("value", [1e4, NAN])
+def test_bad_data_in_a_third_of_the_batches_cost_no_rate(value):
+    bad = np.random.default_rng(0).random(600) < 1 / 3
+    bad[:3] = False
+    losses = np.where(bad, value, falling(600))
+    run = Run(on_data(losses), 600)
+    assert run.rule.scale == 1.0
+    assert set(run.state) | {598} == set(np.flatnonzero(~bad))  # the last one is unproven
+
+
+def test_a_bad_first_batch_does_not_define_what_is_normal():
+    losses = falling(200)
+    losses[0] = 1e6
+    losses[40] = 1e5
+    run = Run(on_data(losses), 200)
+    assert 40 not in run.state
+
+
+def test_where_the_first_batches_are_bad_training_begins_anew_without_them():
+    losses = falling(200)
+    bad = [0, 2, 5, 6, 9]
+    losses[bad] = [6e6, 2e7, 1e6, 3e6, 1e7]
+    run = Run(on_data(losses), 200)
+    assert run.rejected[0][:4] == (0, 6e6, losses[1], "first")
+    assert not set(run.state) & set(bad) and run.rule.scale == 1.0
+    assert set(range(10, 200)) <= set(run.state)
+
+
+def test_the_normal_loss_is_none_of_those_that_a_bad_first_batch_made():
+    losses = falling(200)
+    losses[[0, 2, 4]] = [6e9, 1e10, 3e4]
+    moved = lambda state: 1e4 if 0 in state else 1  # noqa: E731
+    run = Run(lambda t, state, scale: losses[t] * moved(state), 200)
+    assert not set(run.state) & {0, 2, 4} and run.rule.scale == 1.0
+    assert [each.where for each in run.rejected] == [0, 2, 4]
+
+
+def test_where_the_initial_weights_are_far_off_one_good_update_is_no_offence():
+    losses = falling(200)
+    run = Run(lambda t, state, scale: losses[t] * (1 if state else 300), 200)
+    assert run.rejected[0].cause == "first"
+    assert len(run.rejected) < 5 and not run.stopped and run.rule.scale == 1.0
+    assert set(range(10, 200)) <= set(run.state)
+
+
+def test_a_burst_of_bad_labels_is_passed_by():
+    losses = spiked(places=range(200, 208), factor=30)
+    run = Run(on_data(losses), 400)
+    assert run.state == without(400, *range(200, 209))  # one was measured at older weights
+    assert run.rule.scale == 1.0
+
+
+def test_where_data_stay_at_a_new_level_it_becomes_the_normal_one():
+    losses = falling(600)
+    losses[300:] = 4 * (1 + 0.05 * np.sin(np.arange(300)))
+    run = Run(on_data(losses), 600)
+    assert len(set(range(600)) - set(run.state)) <= 24
+    assert run.rule.scale == 1.0 and "level" in run.causes
+
+
+def test_a_slow_rise_of_the_data_costs_no_rate():
+    losses = falling(900)
+    losses[400:] = losses[399] * np.exp(np.arange(500) / 120)
+    run = Run(on_data(losses), 900)
+    assert "drift is data" in run.causes
+    assert run.rule.scale == 1.0 and run.state[-1] == 899
+
+
+def test_a_few_hard_batches_that_look_like_a_drift_cost_no_rate():
+    """They are over when the best state is measured; so the present one is measured too."""
+    losses = falling(800, end=1.5, noise=0.02)
+    losses[400:410] *= 1.9
+    run = Run(on_data(losses), 800)
+    assert "drift is data" in run.causes
+    assert run.rejected == [] and run.rule.scale == 1.0
+
+
+def test_weights_that_are_not_finite_are_blamed_on_the_batch_before():
+    finite = lambda state: 100 not in state  # noqa: E731
+    run = Run(on_data(falling(300)), 300, finite=finite)
+    assert run.state == without(300, 100, 101)
+    [rejected] = run.rejected
+    assert (rejected.where, rejected.cause, rejected.weights_finite) == (100, "data", False)
+    assert run.rule.evidence.n_bad == 1
+
+
+def test_weights_that_each_update_breaks_are_blamed_on_the_rate():
+    bad = lambda state, scale: len(state) > 150 and scale > 0.3  # noqa: E731
+    scales = {}
+
+    def loss(t, state, scale):
+        scales[(*state, t)] = scale
+        return float(falling(400)[t])
+
+    finite = lambda state: not state or not bad(state, scales[state])  # noqa: E731
+    run = Run(loss, 400, finite=finite)
+    assert run.said("weights") and run.rule.scale == 0.25
+    assert len(run.state) > 200
+
+
+# ---------------------------------------------------------------- rates at fault
+@each_interval
+@pytest.mark.parametrize("too_high", [3, 10, 1e3, 1e6])
+def test_a_rate_that_is_too_high_is_found_in_time(too_high, interval):
+    loss = valley(0.5 * too_high)
+    run = Run(loss, 500, interval=interval)
+    assert loss.weights[run.state] ** 2 < 1e-3
+    assert 0.5 * too_high * run.scale < 2
+    assert not run.stopped
+
+
+def test_a_rate_is_searched_from_the_initial_state():
+    loss = valley(100.0)
+    run = Run(loss, 60)
+    first = run.rejected[0]
+    assert first.cause == "weights" and run.causes.count("weights") >= 3
+    assert run.scales[-1] <= 0.3**3
+
+
+def test_the_search_ends_with_the_state_and_the_rate_of_the_best_trial():
+    def loss(t, state, scale):  # the second trial is the one that ends lowest
+        if scale == 1.0:
+            return 1e3 if state else 2.0
+        ends = {1: 1.0, 2: 0.5, 3: 0.8}
+        return 2.0 - (2.0 - ends[round(math.log(scale, 0.3))]) * min(len(state), 20) / 20
+
+    run = Run(loss, 90)
+    assert [each.cause for each in run.rejected] == ["weights", "trial", "trial", "found"]
+    place = run.causes.index("found")
+    assert run.scales[place] == run.scale == pytest.approx(0.09)
+    assert run.rejected[-1].value == pytest.approx(0.8, rel=0.2)
+    assert len(run.state) > 24 and run.state[0] == run.slots["best"][0]
+
+
+def test_a_rate_at_fault_late_goes_back_to_the_best_state_and_is_cut_once():
+    curve = falling(700)
+
+    def loss(t, state, scale):
+        broken = any(each >= 400 for each in state) and scale == 1.0
+        return 1e3 if broken else float(curve[t])
+
+    run = Run(loss, 700, standstill=5000)
+    assert run.rule.scale == 0.5
+    assert [each.cause for each in run.rejected] == ["weights"]
+    assert len(set(range(400)) - set(run.state)) <= 16
+    assert 420 in run.state
+
+
+def test_a_drift_that_the_best_state_does_not_share_is_the_rates_fault():
+    curve = falling(900)
+
+    def loss(t, state, scale):
+        drifting = sum(each >= 400 for each in state) if scale == 1.0 else 0
+        return float(curve[t]) * math.exp(drifting / 30)
+
+    run = Run(loss, 900, standstill=5000)
+    assert [each.cause for each in run.rejected] == ["drift"]
+    assert run.rule.scale == 0.5 and "drift is data" not in run.causes
+
+
+def test_the_factor_is_the_users():
+    def loss(t, state, scale):
+        return 1e3 if any(each >= 200 for each in state) and scale == 1.0 else float(curve[t])
+
+    curve = falling(400)
+    assert Run(loss, 400, lr_factor=0.1).rule.scale == 0.1
+
+
+def test_a_dead_network_begins_anew_with_a_lower_rate():
+    curve = np.concatenate([falling(200), np.full(300, 0.2)])
+    dead = lambda state: any(200 <= t < 300 for t in state)  # noqa: E731
+    run = Run(on_data(curve), 500, is_dead=dead)
+    assert run.said("dead") and run.scale < 1
+    assert not set(run.state) & set(range(200))
+
+
+def test_what_a_late_dead_network_had_reached_is_put_back_if_nothing_better_comes():
+    curve = falling(300, end=0.3)
+    dead = lambda state: len(state) >= 250 and 0 in state  # noqa: E731
+    stuck = lambda state: 0.5 if dead(state) else 2.0  # noqa: E731
+    losses = lambda t, state, scale: curve[t] if t < 250 else stuck(state)  # noqa: E731
+    run = Run(losses, 400, is_dead=dead)
+    assert run.said("dead")
+    assert set(run.state) <= set(range(250)) and len(run.state) > 200
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_best_state_is_one_whose_own_loss_is_good(seed):
+    curve = falling(600, seed=seed)
+    run = Run(on_data(curve), 600, interval=16)
+    t = len(run.slots["best"])  # none was undone, so this batch's loss was measured there
+    assert run.rejected == [] and t > 100
+    assert curve[t] <= np.median(curve[t - 15 : t + 1])
+
+
+@pytest.mark.parametrize("n_known", [True, False])
+def test_right_before_the_end_a_small_rise_is_verified_too(n_known):
+    curve = falling(600, noise=0.02)
+
+    def loss(t, state, scale):
+        return curve[t] * (1.45 if any(each >= 560 for each in state) else 1)
+
+    run = Run(loss, 600, n_known=n_known, interval=150)
+    assert bool(set(run.state) & set(range(560, 590))) != n_known
+
+
+def test_a_state_that_is_far_better_is_gone_back_to_though_the_data_are_hard():
+    curve = falling(400)
+
+    def loss(t, state, scale, harder=math.inf):  # the update of batch 320 makes it worse
+        return curve[t] * (2.2 if t >= harder else 1) * (1.9 if 320 in state else 1)
+
+    first = Run(loss, 400).causes.index("checking")
+    run = Run(lambda *given: loss(*given, harder=first + 1), 400)
+    assert run.said("drift") and run.scale < 1 and 320 not in run.state
+
+
+def test_a_living_network_that_makes_no_progress_is_left_alone():
+    curve = np.concatenate([falling(200), np.full(3000, 0.2)])
+    run = Run(on_data(curve), 3200, is_dead=lambda state: False)
+    assert run.rejected == [] and run.rule.scale == 1.0
+
+
+def test_after_trouble_a_standstill_cuts_the_rate():
+    curve = np.concatenate([falling(300), np.full(700, 0.2)])
+
+    def loss(t, state, scale):
+        return 1e3 if any(each >= 250 for each in state) and scale == 1.0 else float(curve[t])
+
+    run = Run(loss, 1000)
+    assert "standstill" in run.causes and run.rule.scale < 0.5
+    longer = Run(loss, 1000, standstill=5000)
+    assert longer.rule.scale == 0.5
+
+
+@pytest.mark.parametrize("is_falling", [True, False])
+def test_losses_that_fall_within_their_noise_are_no_standstill(is_falling):
+    level = (0.999 if is_falling else 1.0) ** np.arange(700)
+    noise = np.exp(0.15 * np.random.default_rng(1).normal(size=700))
+    curve = np.concatenate([falling(300, end=1.0), level * noise])
+
+    def loss(t, state, scale):
+        return 1e3 if any(each >= 250 for each in state) and scale == 1.0 else float(curve[t])
+
+    n = Run(loss, 1000).causes.count("standstill")
+    assert n <= 1 if is_falling else n > 2
+
+
+def test_a_rate_that_was_lowered_for_the_end_is_not_cut_for_a_standstill():
+    curve = np.concatenate([falling(300), np.full(1700, 0.2)])
+
+    def loss(t, state, scale):
+        return 1e3 if any(each >= 250 for each in state) and scale == 1.0 else float(curve[t])
+
+    run = Run(loss, 2000, n_known=True)
+    first = run.causes.index("end")
+    assert "standstill" in run.causes[:first] and "standstill" not in run.causes[first:]
+
+
+def test_after_trouble_the_rate_is_lowered_for_the_end():
+    run = Run(valley(30.0), 400, n_known=True)
+    for t in (340, 380):
+        assert run.used[t] == pytest.approx(0.3 * run.used[t - 1])
+    assert run.causes.count("end") == 2
+    warmed = spike.warmed(run.rule)
+    assert warmed.scale == pytest.approx(run.rule.scale / 0.09) and warmed.n_annealed == 0
+    assert "end" not in Run(valley(30.0), 400).causes
+    assert "end" not in Run(valley(0.5), 400, n_known=True).causes
+
+
+def test_progress_in_small_steps_is_no_standstill():
+    curve = np.linspace(1.5, 0.5, 900) * (1 + 0.001 * np.random.default_rng(0).normal(size=900))
+
+    def loss(t, state, scale):
+        broken = any(each >= 400 for each in state) and scale == 1.0
+        return 1e3 if broken else float(curve[t])
+
+    run = Run(loss, 900)
+    assert run.said("weights") and "standstill" not in run.causes
+
+
+def test_a_dead_network_is_found_among_bad_data():
+    bad = np.random.default_rng(0).random(600) < 1 / 3
+    bad[:3] = False
+    curve = np.where(bad, NAN, np.concatenate([falling(200), np.full(400, 0.3)]))
+    run = Run(on_data(curve), 600, is_dead=lambda state: any(200 <= t < 300 for t in state))
+    assert run.said("dead")
+
+
+# ---------------------------------------------------------------- where nothing helps
+def test_where_no_rate_trains_it_stops_at_the_initial_state():
+    run = Run(lambda t, state, scale: NAN if state else 2.0, 3000)
+    assert run.stopped and run.state == ()
+    assert run.causes[-1] == "exhausted"
+
+
+def test_where_every_batch_is_bad_it_stops():
+    losses = falling(2000)
+    losses[300:] = NAN
+    run = Run(on_data(losses), 2000)
+    assert run.stopped and run.causes[-1] == "all bad"
+    assert run.state and max(run.state) < 300
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_it_stops_at_the_best_state_when_the_rollbacks_are_used_up(most):
+    losses = spiked(n=800, places=range(100, 800, 50))
+    run = Run(on_data(losses), 800, max_rollbacks=most)
+    assert run.stopped and len(run.rejected) == most
+    assert run.causes[-1] == "max_rollbacks"
+    assert run.state == run.slots["best"] and len(run.state) > 60
+
+
+def test_a_last_batch_that_was_bad_is_not_left_in_the_weights():
+    run = Run(on_data(spiked(places=(399,))), 400)
+    assert run.state == without(398)  # what a good loss was last measured at
+    finite = lambda state: 399 not in state  # noqa: E731
+    assert 399 not in Run(on_data(falling(400)), 400, finite=finite).state
+
+
+# ---------------------------------------------------------------- several steps an execution
+def test_an_execution_is_undone_as_a_whole():
+    run = Run(on_data(spiked(places=(202,))), 400, steps=4)
+    assert run.state == without(400, 200, 201, 202, 203)
+    assert run.rule.scale == 1.0 and run.rule.evidence.n_bad == 1
+
+
+def test_a_rate_that_breaks_each_execution_is_found():
+    loss = valley(50.0)
+    run = Run(loss, 800, steps=4)
+    assert loss.weights[run.state] ** 2 < 1e-3
+    assert len(run.said("data")) <= 2 * len(run.said("weights"))
+
+
+# ---------------------------------------------------------------- saving
+def test_a_saved_state_goes_on_with_its_levels_and_its_rate():
+    run = Run(valley(5.0), 400)
+    again = spike.from_dict(spike.to_dict(run.rule))
+    assert again.scale == run.rule.scale < 1
+    assert again.levels == run.rule.levels and again.progress.best == run.rule.progress.best
+    assert spike.to_dict(again) == spike.to_dict(run.rule)
+    _, decision = spike.step(run.options, again, spike.Seen((1e4,), True))
+    assert decision.put_back == "before"
+
+
+def test_a_state_that_somebody_else_put_back_is_a_proven_one():
+    run = Run(on_data(spiked(places=(399,))), 400)
+    assert run.rule.pending and run.rule.standing == "unproven"
+    state = spike.moved(run.rule._replace(aside=0.1))
+    assert math.isinf(state.progress.best) and state.pending == () and math.isinf(state.aside)
+    _, decision = spike.step(run.options, state, spike.Seen((1e4,), True))
+    assert (decision.put_back, decision.cause) == ("before", "data")
+
+
+# ---------------------------------------------------------------- properties
+finite = st.floats(-1e6, 1e6, allow_nan=False)
+any_loss = st.one_of(
+    st.floats(0.001, 100), st.floats(0.1, 2), finite, st.sampled_from([NAN, math.inf])
+)
+traces = st.lists(any_loss, min_size=1, max_size=120)
+intervals = st.sampled_from([1, 3, 16])
+FEW = settings(max_examples=40, deadline=None)
+
+
+def quick(losses, **options):
+    chosen = {"warmup": 8, "window": 16, "standstill": 40, **options}
+    return Run(on_data(losses), len(losses), **chosen)
+
+
+@FEW
+@given(traces, intervals, st.integers(1, 3))
+def test_no_accepted_loss_is_infinite_and_no_state_missing(losses, interval, steps):
+    losses = losses[: len(losses) - len(losses) % steps] or losses[:1] * steps
+    run = Run(on_data(losses), len(losses), steps=steps, warmup=8, window=16, interval=interval)
+    assert all(map(math.isfinite, run.rule.levels.recent))
+    assert list(run.rule.levels.ordered) == sorted(run.rule.levels.recent)
+    assert not any(math.isnan(each) for each in run.rule.levels.initial)
+
+
+@FEW
+@given(traces, intervals)
+def test_the_rate_is_never_above_where_it_began_and_the_rollbacks_are_counted(losses, interval):
+    run = quick(losses, interval=interval)
+    assert all(0 < scale <= 1 for scale in run.scales)
+    assert run.rule.n_rollbacks == len(run.rejected) <= 2 * len(losses)
+
+
+@FEW
+@given(traces, st.integers(-40, 40))
+def test_losses_in_another_unit_are_judged_alike(losses, exponent):
+    one = quick(losses)
+    other = quick([loss * 2.0**exponent for loss in losses])
+    assert (one.state, one.causes, one.scales) == (other.state, other.causes, other.scales)
+
+
+@FEW
+@given(traces)
+def test_equal_losses_give_equal_decisions(losses):
+    assert repr(quick(losses).rejected) == repr(quick(list(losses)).rejected)
+
+
+@FEW
+@given(traces, st.integers(1, 4))
+def test_there_are_never_more_rollbacks_than_allowed(losses, most):
+    run = quick(losses, max_rollbacks=most)
+    assert run.rule.n_rollbacks <= most + 12  # of several batches that are settled together
+    assert run.stopped == (run.rule.n_rollbacks >= most)
+
+
+@FEW
+@given(
+    st.sets(st.integers(60, 395), max_size=12), st.sampled_from([8.0, 1e3, NAN]), st.integers(0, 9)
+)
+def test_isolated_bad_batches_never_cost_rate(places, factor, seed):
+    apart = [p for p in sorted(places) if not {p - 1, p - 2, p - 3} & places]
+    run = Run(on_data(spiked(places=apart, factor=factor, seed=seed)), 400)
+    assert set(run.scales) == {1.0}
+    assert run.state == without(400, *apart)
+
+
+@FEW
+@given(st.lists(finite, max_size=40), finite, st.floats(0.5, 10), st.integers(1, 20))
+def test_a_loss_is_bad_iff_it_is_above_the_limit(before, loss, threshold, warmup):
+    levels = _limit.add_initial(_limit.Levels(), 1.0)
+    for each in before:
+        levels = _limit.add(levels, each, 32)
+    above = loss > _limit.limit(levels, threshold, warmup)
+    assert _limit.is_bad(levels, loss, threshold, warmup) == above
+
+
+@pytest.mark.parametrize(
+    ("n_seen", "n_bad", "loss", "expected"),
+    [(0, 0, 9.0, 2), (5000, 0, 9.0, 2), (5000, 0, NAN, 4), (300, 100, 9.0, 9), (100, 99, 9.0, 12)],
+)
+def test_bad_data_in_a_row_are_believed_as_long_as_they_are_likely(n_seen, n_bad, loss, expected):
+    evidence = _evidence.Evidence(n_seen, n_bad)
+    n = _evidence.needed(evidence, loss)
+    assert n == expected
+    p = (n_bad + 0.1) / (n_seen + 10)
+    assert p**n <= 1e-4 or n == 12
+
+
+@pytest.mark.parametrize(
+    ("initial", "expected"),
+    [
+        ((2.0,), 6.0),
+        ((1.0, 4.0), 12.0),
+        ((1.0, 2.0, 1e6, 1e6), 6.0),
+        ((-2.0,), 2.0),
+        ((), math.inf),
+    ],
+)
+def test_the_first_limit_is_three_times_the_highest_normal_loss_at_the_initial_weights(
+    initial, expected
+):
+    levels = _limit.Levels()
+    for each in (*initial, NAN, math.inf):
+        levels = _limit.add_initial(levels, each)
+    assert _limit.limit(levels, 6.0, 32) == expected
+
+
+@FEW
+@given(st.lists(st.floats(0.1, 10), min_size=9, max_size=60), st.floats(0.5, 10), st.floats(1, 500))
+def test_the_limit_is_the_documented_one(losses, threshold, initial):
+    levels = _limit.Levels()
+    for each in losses:
+        levels = _limit.add(levels, each, 32)
+    a = np.array(losses[-32:])
+    of_roots, of_logs = (
+        (m := np.median(v)) + threshold * 1.4826 * np.median(abs(v - m))
+        for v in (np.cbrt(a), np.log(a))
+    )
+    levels = _limit.add_initial(levels, initial)
+    expected = max(2 * np.median(a), of_roots**3, min(math.exp(of_logs), initial / 4))
+    assert _limit.limit(levels, threshold, 9) == pytest.approx(expected)
