@@ -14,6 +14,7 @@ from pykguard._errors import (
 from pykguard.callbacks.reset_learning_rate import ResetLearningRate
 from pykguard.callbacks.restore_best import RestoreBest
 from pykguard.callbacks.revert import RevertOnLossIncrease, RevertToBestOnIncrease
+from pykguard.callbacks.spike_guard import BadBatch, SpikeGuard
 from pykguard.events import Event
 from pykguard.external import ExternalLossModel, external_loss
 from pykguard.history import Difference, Explanation, LossHistory, Record, read_history
@@ -23,6 +24,7 @@ from pykguard.loop import GuardedLoop, guarded_loop
 __version__ = "0.1.0"
 
 __all__ = [
+    "BadBatch",
     "Difference",
     "Event",
     "Explanation",
@@ -42,6 +44,7 @@ __all__ = [
     "RevertOnLossIncrease",
     "RevertToBestOnIncrease",
     "SnapshotError",
+    "SpikeGuard",
     "UnsupportedError",
     "__version__",
     "current_learning_rate",

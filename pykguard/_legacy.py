@@ -60,9 +60,18 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
             counted = self.n_added.assign_add(1)
         return tf.group(added, counted)
 
+    @property
+    def remembered(self) -> list[Any]:
+        """The variables that remember batches; going back to an earlier state leaves them."""
+        return [self.recent, self.n_added]
+
     def reset_state(self) -> None:
         """Start a new mean; what was remembered stays."""
         tell(self.listeners)
+        self.start_over()
+
+    def start_over(self) -> None:
+        """The same, told to nobody."""
         for variable in (self.total, self.count):
             variable.assign(tf.zeros_like(variable))
 

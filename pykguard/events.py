@@ -18,8 +18,8 @@ class Event(NamedTuple):
             `"learning_rate"` where that was reset.
         value: Its value; None where the epoch did not measure it. The old rate where it was reset.
         reference: What it was compared with; None where there was nothing to compare with yet.
-        restored_from: Epoch whose end state was put back; -1 is the state before training, None
-            means that no state was put back.
+        restored_from: Epoch whose end state was put back, or within an epoch the one in which the
+            state was kept; -1 is the state before training, None means that no state was put back.
         learning_rate: Learning rate in force after the event; None without an optimizer.
         reason: What was wrong, as words that follow on the quantity and its value.
     """
@@ -54,8 +54,9 @@ def describe(event: Event, old_rate: float | None = None) -> str:
             f"Epoch {event.epoch + 1}: learning rate {event.value:.4g} -> {event.learning_rate:.4g}"
         )
     value = "" if event.value is None else f" {event.value:.4g}"
-    when = "After epoch" if event.action == "restore" else "Epoch"
-    line = f"{when} {event.epoch + 1}: {event.monitor}{value} {event.reason}: {_outcome(event)}"
+    when = "After epoch" if event.action == "restore" and event.batch is None else "Epoch"
+    when += f" {event.epoch + 1}" + ("" if event.batch is None else f", batch {event.batch + 1}")
+    line = f"{when}: {event.monitor}{value} {event.reason}: {_outcome(event)}"
     rate = event.learning_rate
     if rate is not None and old_rate is not None and rate != old_rate:
         line += f", learning rate {old_rate:.4g} -> {rate:.4g}"

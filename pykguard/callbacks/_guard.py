@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from pykguard import _checks
-from pykguard._callback import Callback
 from pykguard._errors import OptionValueError, SnapshotError
 from pykguard._framework import backend_of, library_of
 from pykguard._probe import Data, Probe, as_probe
 from pykguard._processes import mean_of_all
-from pykguard._warnings import warn
 from pykguard.callbacks import _turns
 from pykguard.callbacks._direction import infer_direction
 from pykguard.callbacks._initial import when_built
-from pykguard.events import Action, Event, describe
+from pykguard.callbacks._recorder import Recorder
+from pykguard.events import Action, Event
 from pykguard.learning_rate import read_learning_rate
 from pykguard.rules._comparison import Direction
 from pykguard.rules.monitor import known, read_monitor
@@ -33,14 +31,13 @@ class Loaded(NamedTuple):
     kept: list[np.ndarray[Any, Any]] | None
 
 
-class Guard(Callback):
+class Guard(Recorder):
     """Base class of the guards that judge a quantity at each epoch's end.
 
     A guard starts afresh at each `fit`, unless `load_state_dict()` was called before it.
     """
 
     _state: Any  # the rule's
-    _supports_tf_logs = True  # tf_keras need not fetch each batch's logs for it
 
     def __init__(
         self,
@@ -72,16 +69,6 @@ class Guard(Callback):
 
     # ---------------------------------------------------------------- what users read
     @property
-    def events(self) -> list[Event]:
-        """What the guard did, oldest first."""
-        return list(self._events)
-
-    @property
-    def n_reverts(self) -> int:
-        """How often a state was put back because training had gone bad."""
-        return sum(event.action in ("revert", "rollback") for event in self._events)
-
-    @property
     def best(self) -> float | None:
         """The best value so far; None before there is one."""
         best: float | None = self._state.best
@@ -92,11 +79,6 @@ class Guard(Callback):
         """The epoch of the best value, counted from 0."""
         epoch: int | None = self._state.best_epoch
         return epoch
-
-    def get_config(self) -> dict[str, Any]:
-        """The options, such that `type(guard)(**guard.get_config())` is an equal guard."""
-        names = inspect.signature(type(self)).parameters
-        return {name: getattr(self, name) for name in names}
 
     def state_dict(self) -> dict[str, Any]:
         """All that the guard has learnt: events, best value, and the kept state as arrays.
@@ -256,9 +238,6 @@ class Guard(Callback):
         )
         return True
 
-    def _warn(self, message: str) -> None:
-        warn(f"{type(self).__name__}: {message}")
-
     def _event(
         self,
         action: Action,
@@ -280,11 +259,6 @@ class Guard(Callback):
             learning_rate=read_learning_rate(self.model),
             reason=reason,
         )
-
-    def _record(self, event: Event, old_rate: float | None = None) -> None:
-        self._events.append(event)
-        if self.verbose:
-            print("\n" + describe(event, old_rate), flush=True)
 
     def _to_rule_state(self, values: dict[str, Any]) -> Any:
         """The rule's state with these values."""

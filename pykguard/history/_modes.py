@@ -46,12 +46,13 @@ def measure(model: Any, probe: Probe, batch_size: int | None) -> Measured:
     """The losses of the model as it stands, which is left as it was but for its metrics.
 
     Args:
-        model: A compiled model.
+        model: A compiled model, or what stands for the only one of a loop.
         probe: The data.
         batch_size: Rows in a batch, on which BatchNorm's statistics depend. Defaults to Keras' 32.
     """
     with _as_it_was(model):
         evaluated = probe.loss(model, batch_size)
+    model = getattr(model, "itself", model)
     rows = batch_size or DEFAULT_BATCH_SIZE
     try:
         training, _ = _mean(model, probe, rows, training=True)

@@ -77,9 +77,18 @@ class LossTracker(keras.metrics.Mean):
         )
         self.n_added.value.assign_add(1, read_value=False)
 
+    @property
+    def remembered(self) -> list[Any]:
+        """The variables that remember batches; going back to an earlier state leaves them."""
+        return [self.recent, self.n_added]
+
     def reset_state(self) -> None:
         """Start a new mean; what was remembered stays."""
         tell(self.listeners)
+        self.start_over()
+
+    def start_over(self) -> None:
+        """The same, told to nobody."""
         self.total.assign(0)
         self.count.assign(0)
 
@@ -112,6 +121,10 @@ class EagerLossTracker(keras.metrics.Mean):
     def reset_state(self) -> None:
         """Start a new mean; what was remembered stays."""
         tell(self.listeners)
+        self.start_over()
+
+    def start_over(self) -> None:
+        """The same, told to nobody."""
         super().reset_state()
 
 
@@ -140,6 +153,10 @@ class Reader:
     def mean(self) -> float:
         """The running mean as Keras would log it now: 0 where nothing was added."""
         return mean_of(self._model, self.tracker)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is in the running mean, which Keras logs as 0."""
+        return not read_metric(self._model, self.tracker.count)
 
 
 def _as_rows(kept: list[tuple[Any, Any, Any]]) -> np.ndarray[Any, Any]:

@@ -6,6 +6,7 @@ from pykguard.learning_rate._read import current_learning_rate, read_learning_ra
 from pykguard.learning_rate._reset import reset_learning_rate
 from pykguard.learning_rate._scale import scale_learning_rate
 from pykguard.learning_rate._schedule import AdjustedSchedule, is_schedule, is_schedule_like
+from pykguard.learning_rate._velocities import scale_velocities
 
 __all__ = [
     "AdjustedSchedule",
@@ -19,6 +20,7 @@ __all__ = [
     "read_learning_rate",
     "reset_learning_rate",
     "scale_learning_rate",
+    "scale_velocities",
     "takes_nothing",
     "takes_one",
     "value_now",

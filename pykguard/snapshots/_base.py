@@ -14,7 +14,7 @@ from pykguard._errors import SnapshotError
 from pykguard._framework import to_numpy
 from pykguard._optimizers import new_values, optimizers, variables_of
 from pykguard._warnings import warn
-from pykguard.snapshots._state import training_state
+from pykguard.snapshots._state import metrics_state, training_state
 
 
 class Part(NamedTuple):
@@ -93,7 +93,8 @@ class Snapshots(ABC):
     def restore(self, snapshot: Snapshot) -> None:
         """Put a copied state back into the model: all of it, or nothing if that cannot be done.
 
-        Variables of an optimizer that did not exist then are given the values of a new optimizer.
+        Variables of an optimizer that did not exist then are given the values of a new optimizer,
+        and metrics that did not are started anew.
 
         Raises:
             SnapshotError: A variable has another shape than it had.
@@ -118,6 +119,8 @@ class Snapshots(ABC):
         self._write(parts, values)
         if snapshot.random is not None:
             _random_state.write(snapshot.random)
+        if self._metrics and unknown:
+            unknown = self._start_metrics_anew(unknown)
         if unknown:
             warn(
                 "these variables did not exist when the state was kept, so they were left as "
@@ -188,7 +191,20 @@ class Snapshots(ABC):
         return Snapshot(parts, copies, _random_state.read() if self._random else None)
 
     def _judged(self, parts: Sequence[Part]) -> list[Part]:
-        return [part for part in parts if id(part.variable) not in self._not_judged]
+        spared = set(self._not_judged)
+        if self._metrics:  # a metric may well be infinite
+            spared.update(id(variable) for variable in metrics_state(self._model))
+        return [part for part in parts if id(part.variable) not in spared]
+
+    def _start_metrics_anew(self, parts: Sequence[Part]) -> list[Part]:
+        """Start the metrics anew that these belong to; returns those that belong to none."""
+        left = {id(part.variable) for part in parts}
+        for metric in self._model.metrics:
+            owned = {id(variable) for variable in metric.variables}
+            if owned & left:
+                metric.reset_state()
+                left -= owned
+        return [part for part in parts if id(part.variable) in left]
 
     def _values_when_new(self) -> dict[int, Any]:
         """By the identity of an optimizer's variable, a variable with the value it began with."""

@@ -24,14 +24,21 @@ def training_state(model: Any, *, optimizer: bool, metrics: bool) -> list[Any]:
     for each in optimizers(model):
         variables.extend(variables_of(each) if optimizer else moving_averages(each))
     if metrics:
-        variables.extend(_metrics_variables(model))
+        variables.extend(metrics_state(model))
     return list(each_once(variables))
 
 
-def _metrics_variables(model: Any) -> list[Any]:
+def metrics_state(model: Any) -> list[Any]:
+    """The variables in which the metrics have added up this epoch.
+
+    What a metric remembers of batches besides is no part of it: it tells what was, not what counts.
+    """
     if is_legacy(model):
-        return [variable for metric in model.metrics for variable in metric.variables]
-    return list(model.metrics_variables)
+        variables = [variable for metric in model.metrics for variable in metric.variables]
+    else:
+        variables = list(model.metrics_variables)
+    kept = {id(v) for metric in model.metrics for v in getattr(metric, "remembered", ())}
+    return [variable for variable in variables if id(variable) not in kept]
 
 
 def _generators(model: Any) -> Iterator[Any]:

@@ -13,6 +13,7 @@ def version_in(file, pattern):
 
 def test_the_public_names_are_these():
     assert sorted(pykguard.__all__) == [
+        "BadBatch",
         "Difference",
         "Event",
         "Explanation",
@@ -32,6 +33,7 @@ def test_the_public_names_are_these():
         "RevertOnLossIncrease",
         "RevertToBestOnIncrease",
         "SnapshotError",
+        "SpikeGuard",
         "UnsupportedError",
         "__version__",
         "current_learning_rate",

@@ -5,7 +5,13 @@ import keras
 import numpy as np
 import pytest
 
-from pykguard import LossHistory, RestoreBest, RevertOnLossIncrease, RevertToBestOnIncrease
+from pykguard import (
+    LossHistory,
+    RestoreBest,
+    RevertOnLossIncrease,
+    RevertToBestOnIncrease,
+    SpikeGuard,
+)
 
 X, Y = helpers.line()
 
@@ -13,6 +19,8 @@ IDLE = {
     "revert": lambda: RevertOnLossIncrease(tolerance=1e9),
     "revert on a probe": lambda: RevertToBestOnIncrease(tolerance=1e9, probe=(X, Y)),
     "restore": lambda: RestoreBest("loss", mode="min", start_from_epoch=99),
+    "spike": SpikeGuard,
+    "spike at each batch": lambda: SpikeGuard(interval=1),
     "history": LossHistory,
 }
 

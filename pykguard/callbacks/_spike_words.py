@@ -1,0 +1,70 @@
+"""What SpikeGuard's events say: words that follow on the loss and its value."""
+
+from __future__ import annotations
+
+import math
+
+from pykguard.rules.spike import Rejected, Slot
+
+
+def reason(rejected: Rejected) -> str:
+    """Why batches were taken back, and what was found to be at fault."""
+    words = {
+        "data": f"{_height(rejected)}: bad data, skipped",
+        "weights": f"{_height(rejected)}{_running(rejected)}, and not at older weights: "
+        "an update had broken the weights",
+        "unclear": f"{_height(rejected)}: training goes on from the last good state",
+        "drift": f"is the median of 16 batches and had been {rejected.reference:.4g}"
+        if rejected.reference is not None
+        else "is too high",
+        "level": f"{_height(rejected)}, as 16 batches at good weights are: "
+        "taken for the new level of the data",
+        "first": f"is that of the first batch, and the next ones' is {rejected.reference:.4g}: "
+        "it may be bad data; begun anew"
+        if rejected.reference is not None
+        else "is too high",
+        "dead": "does not fall, and most kernels get no gradients: the network is dead",
+        "trial": "is where the trial of this learning rate ended: a lower one is tried",
+        "found": "is the lowest that a trial ended at: training goes on from there",
+        "exhausted": f"{_height(rejected)}: no learning rate trains",
+        "all bad": f"{_height(rejected)}, as all of the last batches are",
+    }
+    return words[rejected.cause]
+
+
+def left(slot: Slot, is_finite: bool) -> str:
+    """Why another state than the last one is left when training ends."""
+    if slot == "aside":
+        return "was better before training began anew"
+    if not is_finite:
+        return "is proven; the last weights are not finite"
+    if slot == "proven":
+        return "is proven; no batch has proven the last weights"
+    return "is lower there than it was at the end"
+
+
+def stopped(cause: str, max_rollbacks: int | None) -> str:
+    """Why training was stopped."""
+    if cause == "max_rollbacks":
+        times = "1 roll-back" if max_rollbacks == 1 else f"{max_rollbacks} roll-backs"
+        return f"used up the {times} that `max_rollbacks` allows"
+    if cause == "exhausted":
+        return "was high at every learning rate that was tried"
+    return "was bad in every batch for long"
+
+
+def _height(rejected: Rejected) -> str:
+    if not rejected.weights_finite:
+        return "was followed by weights that are not finite"
+    if not math.isfinite(rejected.value):
+        return "is not finite"
+    m = rejected.reference
+    if m is None:
+        return "is too high"
+    if m > 0:
+        return f"is {rejected.value / m:.3g} times the median {m:.4g}"
+    return f"is far above the median {m:.4g}"
+
+
+def _running(rejected: Rejected) -> str:
+    return f" in {rejected.n} batches running" if rejected.n > 1 else ""
