@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pykguard._errors import ExternalLossError
+from pykguard._errors import GuardError
 
-_last: list[ExternalLossError] = []
+_last: list[GuardError | KeyboardInterrupt] = []
 
 
 @contextmanager
@@ -15,11 +15,11 @@ def noted() -> Iterator[None]:
     """Keep an error that passes, for `taken()`."""
     try:
         yield
-    except ExternalLossError as error:
+    except (GuardError, KeyboardInterrupt) as error:
         _last[:] = [error]
         raise
 
 
-def taken() -> ExternalLossError | None:
+def taken() -> GuardError | KeyboardInterrupt | None:
     """The last error that was noted, and forget it."""
     return _last.pop() if _last else None

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pykguard._errors import ExternalLossError
+from pykguard._errors import ExternalLossError, GuardError
 from pykguard.external import _failure, _spsa
 from pykguard.external._returned import Array, Losses, as_gradient, as_losses, as_pair
 
@@ -77,6 +77,8 @@ class Host:
     def _called(self, y_true: Array, y_pred: Array, weighted: bool) -> tuple[Losses, Array | None]:
         try:
             returned = self.fn(y_true.copy(), y_pred.copy())
+        except GuardError:
+            raise
         except Exception as error:
             raise ExternalLossError(
                 f"the function of the external loss {self.name!r} must return a loss, "
@@ -92,7 +94,6 @@ class Host:
         if losses.is_scalar and weighted:
             raise ExternalLossError(
                 f"the function of the external loss {self.name!r} must return one loss a sample, "
-                f"an array of shape ({len(y_pred)},), where samples are weighted or masked, "
-                "got a scalar"
+                f"{len(y_pred)} of them, where samples are weighted or masked, got one number"
             )
         return losses

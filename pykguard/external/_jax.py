@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,10 +27,10 @@ def losses(host: Host, y_true: Any, y_pred: Any, *, weighted: bool) -> Any:
 
     @jax.custom_vjp
     def operation(y_true: Any, y_pred: Any) -> Any:
-        return jax.pure_callback(loss_only, values_like, y_true, y_pred)
+        return _on_host(loss_only, values_like, y_true, y_pred)
 
     def forward(y_true: Any, y_pred: Any) -> Any:
-        values, gradient, is_scalar = jax.pure_callback(
+        values, gradient, is_scalar = _on_host(
             both, (values_like, gradient_like, flag_like), y_true, y_pred
         )
         return values, (gradient, is_scalar, y_true)
@@ -42,3 +43,10 @@ def losses(host: Host, y_true: Any, y_pred: Any, *, weighted: bool) -> Any:
 
     operation.defvjp(forward, backward)
     return operation(y_true, y_pred)
+
+
+def _on_host(function: Callable[..., Any], like: Any, *arrays: Any) -> Any:
+    """What the function returns: called at once, and on this thread, where nothing is compiled."""
+    if any(isinstance(each, jax.core.Tracer) for each in arrays):
+        return jax.pure_callback(function, like, *arrays)
+    return jax.tree.map(jnp.asarray, function(*arrays))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
+import sys
 from collections.abc import Callable
+from types import CellType
 from typing import Any
 
 import keras
@@ -13,7 +16,9 @@ from pykguard import _checks
 from pykguard._errors import OptionTypeError, OptionValueError, UnsupportedError
 from pykguard._framework import BACKENDS
 from pykguard.external import _protection
+from pykguard.external._apart import TracedApartError
 from pykguard.external._host import Host, Spsa
+from pykguard.external._main_thread import is_apart
 
 GRADIENTS = ("returned", "spsa")
 
@@ -75,7 +80,8 @@ def external_loss(
     holds for models that are given the loss by `compile()`.
 
     A function cannot be saved. A model with this loss is loaded by
-    `load_model(path, custom_objects={"mse": mse})`, or with `compile=False`.
+    `load_model(path, custom_objects={"mse": mse})`, where a loss made of `mse` may stand too, or
+    with `compile=False`.
 
     Args:
         fn: The function.
@@ -123,8 +129,14 @@ class ExternalLoss(keras.losses.Loss):
     ) -> None:
         if not callable(fn):
             raise OptionTypeError("fn", "a function", fn)
+        if _is_of_r(fn):
+            raise OptionTypeError("fn", "a loss that kguard's `external_loss()` made of it", fn)
         if name is not None:
             name = _checks.text("name", name)
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+                raise OptionValueError(
+                    "name", "a string of letters, digits, `_`, `.` and `-`", name
+                )
         self.fn = fn
         self._options: dict[str, Any] = {
             "gradient": _checks.choice("gradient", gradient, GRADIENTS),
@@ -133,28 +145,49 @@ class ExternalLoss(keras.losses.Loss):
             "seed": _checks.optional_integer("seed", seed, minimum=0),
         }
         self._operations = _operations()
-        super().__init__(name=name or _name_of(fn))
+        super().__init__(name=name or re.sub("[^A-Za-z0-9_]", "", _name_of(fn)))
         self._host = Host(fn, self.name, self._spsa() if gradient == "spsa" else None)
         self._weighted = False
         _protection.install()
+        if "tf_keras" in sys.modules:
+            from pykguard.external import _legacy
+
+            _legacy.install(ExternalLoss)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The mean of the losses, as Keras reduces them."""
-        mask = getattr(y_pred, "_keras_mask", None)
+        _require_keras()
+        self.prepare(sample_weight, getattr(y_pred, "_keras_mask", None))
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def prepare(self, sample_weight: Any, mask: Any) -> None:
+        """Note whether the losses that are computed next are weighted.
+
+        Raises:
+            UnsupportedError: The mask has not one value a sample.
+        """
         if mask is not None and len(mask.shape) > 1:
             raise UnsupportedError(
                 f"the external loss {self.name!r} has one loss a sample and needs a mask of one "
                 f"value a sample, got one of shape {tuple(mask.shape)}"
             )
         self._weighted = sample_weight is not None or mask is not None
-        return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The losses, of shape `(rows,)`."""
+        return keras.ops.cast(self.losses(self._operations, y_true, y_pred), self.dtype)
+
+    def losses(self, operations: Any, y_true: Any, y_pred: Any) -> Any:
+        """The losses by these operations, in the precision that the function gets.
+
+        Raises:
+            TracedApartError: This is a thread on which a step runs apart.
+        """
+        if is_apart():
+            raise TracedApartError(f"the external loss {self.name!r} was traced apart")
         dtype = self.dtype if self.dtype == "float64" else "float32"
         y_true, y_pred = (keras.ops.cast(each, dtype) for each in (y_true, y_pred))
-        losses = self._operations.losses(self._host, y_true, y_pred, weighted=self._weighted)
-        return keras.ops.cast(losses, self.dtype)
+        return operations.losses(self._host, y_true, y_pred, weighted=self._weighted)
 
     def get_config(self) -> dict[str, Any]:
         """The options, and the name of the function."""
@@ -162,21 +195,28 @@ class ExternalLoss(keras.losses.Loss):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ExternalLoss:
-        """Make the loss again, of the function that `custom_objects` has by its name.
+        """Make the loss again, of the function, or take the loss, that `custom_objects` has.
 
         Raises:
             OptionValueError: It has none.
         """
-        name = config["fn"]
-        fn = keras.saving.get_registered_object(name)
+        return cls.of(keras.saving.get_registered_object(config["fn"]), config)
+
+    @classmethod
+    def of(cls, fn: Any, config: dict[str, Any]) -> ExternalLoss:
+        """Make the loss of this function and configuration, unless it is a loss already.
+
+        Raises:
+            OptionValueError: It is None.
+        """
         if fn is None:
             raise OptionValueError(
                 "custom_objects",
-                f"a dict that has the function {name!r} of an external loss, which is not saved "
-                "with a model (or load it with `compile=False`)",
+                f"a dict that has the function {config['fn']!r} of an external loss, which is not "
+                "saved with a model (or load it with `compile=False`)",
                 None,
             )
-        return cls(**{**config, "fn": fn})
+        return fn if isinstance(fn, cls) else cls(**{**config, "fn": fn})
 
     def _spsa(self) -> Spsa:
         seed = self._options["seed"]
@@ -197,3 +237,22 @@ def _operations() -> Any:
 
 def _name_of(fn: Any) -> str:
     return str(getattr(fn, "__name__", type(fn).__name__))
+
+
+def _is_of_r(fn: Any) -> bool:
+    """Whether it is, or calls, a bare function of R's, which never returns from other threads."""
+    cells = getattr(fn, "__closure__", None) or ()
+    held = [fn, *(cell.cell_contents for cell in cells if cell != CellType())]
+    return any(str(getattr(each, "__module__", "")).startswith("rpytools") for each in held)
+
+
+def _require_keras() -> None:
+    """Refuse to be called by tf_keras, which would weight the mean in place of the losses."""
+    frame = sys._getframe() if "tf_keras" in sys.modules else None
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("tf_keras.src.losses"):
+            raise UnsupportedError(
+                "an external loss for tf_keras must be made after tf_keras was imported, and given "
+                "to `compile()`"
+            )
+        frame = frame.f_back

@@ -112,15 +112,20 @@ class ExternalLossModel(keras.Model):
             loss = keras.ops.convert_to_tensor(returned)
         except Exception:
             loss = None
-        if loss is None or not _is_float(loss) or tuple(loss.shape) != ():
-            got = brief(returned)
-            if loss is not None and _is_float(loss):
-                got = f"a tensor of shape {tuple(loss.shape)}"
-            raise ExternalLossError(
-                f"the function {name!r} of an ExternalLossModel must return a scalar of floating "
-                f"point, got {got}"
-            )
+        if loss is None or not _is_float(loss):
+            raise self._wrong(name, brief(returned))
+        if tuple(loss.shape) != ():
+            raise self._wrong(name, self._spelt(loss))
         return keras.ops.cast(loss, keras.config.floatx())
+
+    def _wrong(self, name: str, got: str) -> ExternalLossError:
+        return ExternalLossError(
+            f"the function {name!r} of an ExternalLossModel must return a scalar of floating "
+            f"point, got {got}"
+        )
+
+    def _spelt(self, loss: Any) -> str:
+        return f"a tensor of shape {tuple(loss.shape)}"
 
 
 def _is_float(tensor: Any) -> bool:

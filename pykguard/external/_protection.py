@@ -8,25 +8,31 @@ are replaced, once for all models; for those without an external loss they do as
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from pykguard._errors import UnsupportedError
+from pykguard._built_for import is_built_for_others
+from pykguard._errors import OptionValueError, UnsupportedError
 from pykguard._framework import backend_of
-from pykguard.external import _failure
+from pykguard.external import _apart, _failure
 
 Function = Callable[..., Any]
 
 
 def install() -> None:
     """Have the steps of models with external losses protected."""
-    for phase in ("train", "test"):
-        name = f"make_{phase}_function"
-        make = getattr(keras.Model, name)
-        if not hasattr(make, "without_protection"):
-            setattr(keras.Model, name, _protecting(make, phase))
+    models = [keras.Model]
+    if "tf_keras" in sys.modules:
+        models.append(sys.modules["tf_keras"].Model)
+    for model in models:
+        for phase in ("train", "test"):
+            name = f"make_{phase}_function"
+            make = getattr(model, name)
+            if not hasattr(make, "without_protection"):
+                setattr(model, name, _protecting(make, phase))
 
 
 def is_protected(model: Any) -> bool:
@@ -46,7 +52,7 @@ def _protecting(make: Function, phase: str) -> Function:
             _refuse_xla(self)
             protect = _protected_on_jax if backend_of(self) == "jax" else _protected
             setattr(self, attribute, protect(self, made, phase))
-        return result
+        return None if result is None else getattr(self, attribute)
 
     make_function.without_protection = make  # type: ignore[attr-defined]
     make_function.__doc__ = make.__doc__
@@ -67,28 +73,33 @@ def _protected(model: Any, function: Function, phase: str) -> Function:
 
     snapshots = snapshots_for(model, optimizer=True)
     kept: Snapshot | None = None
+    trace = getattr(function, "get_concrete_function", None)
+    if _apart.must_run_apart(model):
+        function = _apart.on_tensorflow(function)
 
     def protected(*args: Any) -> Any:
         nonlocal kept
         _failure.taken()
-        if phase == "train":
+        if trace is not None and not model.built:  # of tf_keras, which builds in the first step
+            trace(*args)
+        if phase == "train" and model.built:
             kept = snapshots.take(into=kept)
         try:
             return function(*args)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             failure = _failure.taken()
             if failure is None and _ends_data(error):
                 raise
             if kept is not None:
                 snapshots.restore(kept)
-            if failure is None or failure is error:
+            if failure is None or failure is error or isinstance(error, KeyboardInterrupt):
                 raise
             raise failure from error
 
     return protected
 
 
-def _ends_data(error: Exception) -> bool:
+def _ends_data(error: BaseException) -> bool:
     """Whether there were no more batches: steps before the end of the data count."""
     return isinstance(error, StopIteration) or type(error).__name__ == "OutOfRangeError"
 
@@ -97,18 +108,24 @@ def _protected_on_jax(model: Any, function: Function, phase: str) -> Function:
     """The function for a batch, made of a step that does not take the arrays it is given away."""
     import jax
 
+    if phase == "train" and is_built_for_others(model.optimizer, model):
+        # Elsewhere Keras refuses it; here it takes one variable's moments for another's.
+        requirement = f"built for the trainable variables of {model.name!r}, or for none yet"
+        raise OptionValueError("optimizer", requirement, model.optimizer)
     step = getattr(model, f"{phase}_step")
     if model.jit_compile and not model.run_eagerly:
         step = jax.jit(step, out_shardings=_shardings(model, phase))
+    if _apart.must_run_apart(model):
+        step = _apart.on_jax(step)
 
     def protected(state: Any, data: Any) -> Any:
         _failure.taken()
         try:
             return jax.block_until_ready(step(state, data))
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             _give_back(model, state, phase)
             failure = _failure.taken()
-            if failure is None:
+            if failure is None or isinstance(error, KeyboardInterrupt):
                 raise
             raise failure from error
 

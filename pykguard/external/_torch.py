@@ -20,9 +20,10 @@ class _Operation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y_pred: Any, y_true: Any, host: Host, weighted: bool) -> Any:
         arrays = y_true.detach().cpu().numpy(), y_pred.detach().cpu().numpy()
-        if not ctx.needs_input_grad[0]:
-            return y_pred.new_tensor(host.losses(*arrays, weighted=weighted).values)
-        found, gradient = host.losses_and_gradient(*arrays, weighted=weighted)
+        with torch.enable_grad():  # as everywhere else; the function may train another model
+            if not ctx.needs_input_grad[0]:
+                return y_pred.new_tensor(host.losses(*arrays, weighted=weighted).values)
+            found, gradient = host.losses_and_gradient(*arrays, weighted=weighted)
         ctx.is_scalar = found.is_scalar
         ctx.save_for_backward(y_pred.new_tensor(gradient))
         return y_pred.new_tensor(found.values)

@@ -474,7 +474,9 @@ def test_an_error_among_several_steps_leaves_a_state_from_before_the_batch():
 def test_a_loss_of_the_batch_cannot_be_weighted():
     model = make_model(kg.external_loss(batch_mse))
     x, y, weights = data(8)
-    with pytest.raises(kg.ExternalLossError, match=r"one loss a sample, an array of shape \(8,\)"):
+    with pytest.raises(
+        kg.ExternalLossError, match=r"one loss a sample, 8 of them, .* got one number"
+    ):
         model.fit(x, y, sample_weight=weights, verbose=0)
 
 
@@ -497,11 +499,30 @@ def test_xla_is_refused():
         ("n_draws", 1.5, kg.OptionTypeError),
         ("seed", -1, kg.OptionValueError),
         ("name", "", kg.OptionValueError),
+        ("name", "my loss", kg.OptionValueError),
     ],
 )
 def test_a_bad_option_is_refused(option, value, error):
     with pytest.raises(error, match=f"`{option}` must be"):
         kg.external_loss(**{"fn": mse, option: value})
+
+
+def test_a_function_without_a_name_of_letters_is_taken():
+    model = make_model(kg.external_loss(lambda y_true, y_pred: (1.0, y_pred)))
+    x, y, _ = data(8)
+    assert model.fit(x, y, verbose=0).history["loss"][0] > 1.0
+    assert model.loss.name == "lambda"
+
+
+def test_an_optimizer_that_was_built_for_other_variables_is_refused_and_the_weights_stay():
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(make_model("mse").trainable_variables)
+    model = make_model(kg.external_loss(mse), optimizer=optimizer)
+    before = helpers.flat(model.weights)
+    x, y, _ = data(8)
+    with pytest.raises(ValueError, match=r"nknown variable|`optimizer` must be built for"):
+        model.fit(x, y, verbose=0)
+    assert (helpers.flat(model.weights) == before).all()
 
 
 def test_the_function_may_write_into_what_it_gets():
