@@ -13,12 +13,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 import pykguard
+from pykguard import r_loop
 from pykguard._callback import TWICE, Callback
-from pykguard._errors import GuardError, OptionTypeError, OptionValueError, UnsupportedError
+from pykguard._errors import (
+    ExternalLossError,
+    GuardError,
+    LoopError,
+    OptionTypeError,
+    OptionValueError,
+    UnsupportedError,
+)
 from pykguard._framework import to_numpy
 from pykguard._warnings import hand_to
+from pykguard.external import OnMain
 from pykguard.picture import to_plot
 
 _WITH_INDEX = (
@@ -54,6 +64,15 @@ _OTHER_THREAD = (
 )
 _MADE_FOR_R = {"ResetLearningRate": _ResetLearningRate}
 _ARGUMENTS_IN_R = {"model_or_optimizer": "object"}
+
+
+class _ExternalLossModel(pykguard.ExternalLossModel):
+    def _spelt(self, loss: Any) -> str:
+        sizes = ("NA" if size is None else str(size) for size in loss.shape)
+        return f"a tensor of dimensions {' x '.join(sizes)}"
+
+
+_ExternalLossModel.__name__ = "ExternalLossModel"
 
 
 class Unusable:
@@ -92,6 +111,24 @@ def current(thing: Any) -> dict[str, Any]:
     return _told("rate", lambda: pykguard.current_learning_rate(thing))
 
 
+def make_loop(*args: Any, **options: Any) -> dict[str, Any]:
+    """Make a loop: `{"made": loop}`, or what `construct` says of a bad option."""
+    return _told("made", lambda: r_loop.make(*args, **options))
+
+
+def ask(loop: r_loop.RLoop, what: str, *args: Any) -> dict[str, Any]:
+    """Call a method of a loop.
+
+    Returns:
+        `{"value": …}`; what `construct` says of a bad option; or `{"misuse": …}`, how the loop was
+        not run as it must be.
+    """
+    try:
+        return _told("value", lambda: getattr(loop, what)(*args))
+    except LoopError as error:
+        return {"misuse": str(error)}
+
+
 def of_nothing(function: Callable[[], Any]) -> Callable[[], Any]:
     """A function of R's whose signature says that it takes no arguments."""
 
@@ -116,6 +153,37 @@ def of_epoch(function: Callable[[int], Any]) -> Callable[[int], Any]:
     return call_r
 
 
+def external_loss(function: Callable[..., Any], name: str, options: dict[str, Any]) -> Any:
+    """Make a loss of a function of R's arrays, which returns what it must or what went wrong.
+
+    Returns:
+        `{"made": loss}`, or what `construct` says of a bad option.
+    """
+
+    def call_r(y_true: Any, y_pred: Any) -> Any:
+        returned = _made_by_r(function(y_true, y_pred))
+        # Of R's memory nothing may be left to a thread on which R must not run.
+        return [np.array(each) for each in returned] if isinstance(returned, list) else returned
+
+    fn = OnMain(call_r, name)
+    return _told("made", lambda: pykguard.external_loss(fn, **options))
+
+
+def external_loss_of_python(function: Any, options: dict[str, Any]) -> Any:
+    """As `external_loss()`, of a function of Python's."""
+    return _told("made", lambda: pykguard.external_loss(function, **options))
+
+
+def external_loss_model(model: Any, function: Callable[..., Any], name: str) -> Any:
+    """Make a model of a function of R's: `{"made": model}`, or what `construct` says."""
+
+    def call_r(*args: Any) -> Any:
+        return _made_by_r(function(*args))
+
+    call_r.__name__ = name
+    return _told("made", lambda: _ExternalLossModel(model, call_r))
+
+
 def events(holder: Any) -> list[dict[str, Any]]:
     """The events of a guard or a history, each with its line for the console.
 
@@ -135,7 +203,17 @@ def events(holder: Any) -> list[dict[str, Any]]:
 
 def judged_by(guard: Any) -> str:
     """The name of the quantity that a guard judges by, as its events have it."""
-    return str(guard._monitor_name())
+    return str(guard.monitor if isinstance(guard, pykguard.SpikeGuard) else guard._monitor_name())
+
+
+def bad_batches(guard: Any) -> dict[str, list[int]]:
+    """The columns of a SpikeGuard's `bad_batches`, counted from 1."""
+    rows = guard.bad_batches
+    return {
+        "epoch": [row.epoch + 1 for row in rows],
+        "batch": [row.batch + 1 for row in rows],
+        "times": [row.times for row in rows],
+    }
 
 
 def columns(history: Any, what: str) -> dict[str, Any]:
@@ -235,6 +313,16 @@ def _instead(value: Any) -> dict[str, Any]:
     if isinstance(value, Unusable):
         return {"spelt": value.text}
     return {"gave": to_numpy(value).tolist()} if keras.ops.is_tensor(value) else {}
+
+
+def _made_by_r(returned: Any) -> Any:
+    """What a function of R's returned; raises where it says that it failed."""
+    _raise_if_interrupted(returned)
+    if isinstance(returned, dict) and "failed" in returned:
+        error = ExternalLossError(returned["failed"])
+        vars(error).update(getattr(returned.get("condition"), "__dict__", {}))
+        raise error
+    return returned
 
 
 def _from_one(index: int | None) -> int | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from pykguard._errors import OptionTypeError
+from pykguard._errors import OptionTypeError, UnsupportedError
 from pykguard._framework import is_legacy, library_of
 
 
@@ -20,6 +20,7 @@ def callback_list(model: Any, callbacks: Any, **params: Any) -> Any:
 
     Raises:
         OptionTypeError: One of them is not a callback of the model's library.
+        UnsupportedError: One resumes what was broken off, which only `fit` can.
     """
     library = library_of(model)
     if callbacks is None:
@@ -31,6 +32,11 @@ def callback_list(model: Any, callbacks: Any, **params: Any) -> Any:
         is_list = isinstance(callback, library.callbacks.CallbackList)
         if is_list or not isinstance(callback, kinds):
             raise OptionTypeError("callbacks", "None, a callback or a list of them", callback)
+        if isinstance(callback, library.callbacks.BackupAndRestore):
+            raise UnsupportedError(
+                "BackupAndRestore cannot let a loop begin where it was broken off: save what is "
+                "needed by a ModelCheckpoint or by hand, and give `initial_epoch`"
+            )
         if is_legacy(model) and not hasattr(callback, "_implements_train_batch_hooks"):
             raise OptionTypeError("callbacks", "of tf_keras, as the models are", callback)
     return library.callbacks.CallbackList(

@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 
+from pykguard._built_for import is_built, is_built_for_others
 from pykguard._errors import OptionTypeError, OptionValueError
 from pykguard._framework import is_legacy, library_of, require_one_replica
-from pykguard._optimizers import innermost, is_optimizer
+from pykguard._optimizers import is_optimizer
 from pykguard.learning_rate import is_of_legacy
 
 
@@ -62,29 +63,13 @@ def _check_optimizers(models: Sequence[Any], optimizers: Sequence[Any]) -> None:
     if len(optimizers) != len(models) or len({id(each) for each in optimizers}) < len(models):
         requirement = f"one for each of the {len(models)} models, in the same order"
         raise OptionValueError("optimizers", requirement, list(optimizers))
-    for place, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
-        own = {_key(variable) for variable in model.trainable_variables}
-        if not _keys_of(optimizer) <= own:
+    for place, (model, optimizer) in enumerate(zip(models, optimizers, strict=True), 1):
+        if is_built_for_others(optimizer, model):
             requirement = (
-                f"built for variables of their models, but the one at position {place} was built "
-                f"for others than the trainable variables of {model.name!r}"
+                f"built for variables of their models, but that of model {place} of {len(models)} "
+                f"was built for others than the trainable variables of {model.name!r}"
             )
             raise OptionValueError("optimizers", requirement, optimizer)
-
-
-def _key(variable: Any) -> Any:
-    return id(variable) if isinstance(variable, keras.Variable) else variable._unique_id
-
-
-def _keys_of(optimizer: Any) -> set[Any]:
-    """What an optimizer was built for; of tf_keras' older kind, what it has slots for."""
-    optimizer = innermost(optimizer)
-    if not is_of_legacy(optimizer):
-        return {
-            _key(variable) for variable in getattr(optimizer, "_trainable_variables", None) or ()
-        }
-    slots = getattr(optimizer, "_slots", {})
-    return set(getattr(optimizer, "_index_dict", None) or slots)
 
 
 def _build(optimizer: Any, variables: list[Any]) -> None:
@@ -92,7 +77,7 @@ def _build(optimizer: Any, variables: list[Any]) -> None:
         if not optimizer.built:
             optimizer.build(variables)
     elif hasattr(optimizer, "build"):
-        if not _keys_of(optimizer):
+        if not is_built(optimizer):
             optimizer.build(variables)
     else:
         optimizer._create_all_weights(variables)

@@ -129,11 +129,17 @@ class Together:
             return self.networks[0].load_weights(*args, **kwargs)
         return super().load_weights(*args, **kwargs)  # type: ignore[misc]
 
+    @property
+    def itself(self) -> Any:
+        """The only model, as what is to be measured, if it was compiled with a loss."""
+        network = self._only("`evaluate()`, as for a probe,", "report what you measured")
+        if not getattr(network, "compiled", getattr(network, "_is_compiled", False)):
+            raise UnsupportedError("it needs a loss of its own, as by `model.compile(loss=…)`")
+        return network
+
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate the only model, if it was compiled with a loss."""
-        return self._only("`evaluate()`, as for a probe,", "report what you measured").evaluate(
-            *args, **kwargs
-        )
+        """Evaluate the only model."""
+        return self.itself.evaluate(*args, **kwargs)
 
 
 def _no_step(iterator: Any) -> Any:
