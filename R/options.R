@@ -1,7 +1,10 @@
 # Turns options given in R into what the Python guards take. Python judges them; what R cannot pass
 # on without changing its meaning becomes an empty list, which no option accepts.
 
-whole_options <- c("patience", "max_reverts", "start_from_epoch", "verbose", "every")
+whole_options <- c(
+  "patience", "max_reverts", "start_from_epoch", "verbose", "every", "epochs", "initial_epoch", "steps",
+  "n_draws", "seed", "window", "warmup", "interval", "max_rollbacks"
+)
 
 option_to_python <- function(name, value) {
   if (name %in% c("probe", "data")) {

@@ -24,17 +24,19 @@ plot.kguard_guard <- function(x, history = NULL, ...) {
     return(over_its_own_plot(plot(history, ...), reverts, invisible(x)))
   }
   curves <- if (is.null(history)) event_curves(x) else history_curves(history)
+  plot_curves(curves, reverts, "Without a history only the guard's events are drawn", invisible(x))
+}
+
+# Lines over the epochs, as a ggplot where there is ggplot2.
+plot_curves <- function(curves, reverts, hint, otherwise) {
   if (length(shown_values(curves)) == 0L) {
-    stop_kguard(
-      "kguard_state_error", "there is nothing to plot: no value is finite. ",
-      "Without a history only the guard's events are drawn"
-    )
+    stop_kguard("kguard_state_error", "there is nothing to plot: no value is finite. ", hint)
   }
   if (has_ggplot2()) {
     return(ggplot_curves(curves, reverts))
   }
   base_plot_curves(curves, reverts)
-  invisible(x)
+  otherwise
 }
 
 # keras3's method returns a ggplot, or draws with base graphics where there is no ggplot2.
@@ -74,7 +76,10 @@ history_curves <- function(history) {
     values <- as.numeric(unlist(metrics[[name]]))
     data.frame(epoch = seq_along(values), value = values, what = rep(name, length(values)))
   }
-  rows <- do.call(rbind, lapply(names(metrics), curve))
+  with_gaps(do.call(rbind, lapply(names(metrics), curve)))
+}
+
+with_gaps <- function(rows) {
   rows$value[!is.finite(rows$value)] <- NA # a gap in the line
   rows
 }

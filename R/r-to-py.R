@@ -9,6 +9,7 @@ class(KerasCallback) <- c("kguard_generator", class(KerasCallback))
 class(RevertOnLossIncrease) <- class(KerasCallback)
 class(RevertToBestOnIncrease) <- class(KerasCallback)
 class(RestoreBest) <- class(KerasCallback)
+class(SpikeGuard) <- class(KerasCallback)
 class(LossHistory) <- class(KerasCallback)
 class(ResetLearningRate) <- class(KerasCallback)
 

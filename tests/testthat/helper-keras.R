@@ -62,14 +62,14 @@ fit_quietly <- function(model, callbacks, epochs = 4L, ...) {
 }
 
 # Runs R code in a process of its own and returns its lines.
-in_fresh_r <- function(code, env = character()) {
+in_fresh_r <- function(code, env = character(), seconds = 0) { # 0: as long as it takes
   file <- tempfile(fileext = ".R")
   on.exit(unlink(file))
   writeLines(code, file)
   libraries <- paste0("R_LIBS=", paste(.libPaths(), collapse = .Platform$path.sep))
   suppressWarnings(system2(
     file.path(R.home("bin"), "Rscript"), c("--no-init-file", file),
-    stdout = TRUE, stderr = TRUE, env = c(libraries, env)
+    stdout = TRUE, stderr = TRUE, env = c(libraries, env), timeout = seconds
   ))
 }
 

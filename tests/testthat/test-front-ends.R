@@ -75,6 +75,34 @@ test_that("the guards work in keras 2.16's fit(), and cross into R for no hook",
   expect_true(any(grepl("^python: pykguard.*RevertOnLossIncrease", output)))
 })
 
+test_that("a spike guard skips a batch of NaN in keras3's fit()", {
+  skip_without_keras()
+  skip_if_not_installed("keras3")
+  guard <- callback_spike_guard(interval = 1)
+  data <- regression_data()
+  data$y[25] <- NaN # in the second batch
+  model <- keras3_model()
+  keras3("fit")(model, data$x, data$y,
+    epochs = 2, batch_size = 20, shuffle = FALSE, verbose = 0, callbacks = list(guard)
+  )
+  expect_identical(guard$bad_batches, data.frame(epoch = 1L, batch = 2L, times = 2L))
+  expect_true(all(is.finite(unlist(lapply(model$get_weights(), as.vector)))))
+})
+
+test_that("a spike guard skips a batch of NaN in keras 2.16's fit()", {
+  output <- in_keras2(c(
+    "guard <- callback_spike_guard(interval = 1)",
+    "y[25] <- NaN",
+    "model <- new_model()",
+    "fit(model, x, y, epochs = 2, batch_size = 20, shuffle = FALSE, verbose = 0,",
+    "  view_metrics = FALSE, callbacks = list(guard))",
+    "cat('\\nbad:', unlist(guard$bad_batches), '\\n')",
+    "cat('finite:', all(is.finite(unlist(lapply(model$get_weights(), as.vector)))), '\\n')"
+  ))
+  expect_true("bad: 1 2 2 " %in% output, label = paste(output, collapse = "\n"))
+  expect_true("finite: TRUE " %in% output)
+})
+
 test_that("a loss history explains what keras 2.16's fit() holds, and its file is read", {
   output <- in_keras2(c(
     "path <- tempfile(fileext = '.sqlite')",

@@ -2,13 +2,16 @@ constructors <- list(
   RevertOnLossIncrease = callback_revert_on_loss_increase,
   RevertToBestOnIncrease = callback_revert_to_best_on_increase,
   RestoreBest = callback_restore_best,
+  SpikeGuard = callback_spike_guard,
   LossHistory = callback_loss_history,
   ResetLearningRate = callback_reset_learning_rate
 )
 functions <- list(
   reset_learning_rate = reset_learning_rate,
   current_learning_rate = current_learning_rate,
-  read_history = read_history
+  read_history = read_history,
+  guarded_loop = guarded_loop,
+  external_loss = external_loss
 )
 
 # Names and defaults; an argument without one has "required".
@@ -20,10 +23,16 @@ python_arguments <- function(f) {
     if (inherits(p$default, "python.builtin.type")) "required" else p$default # inspect.Parameter.empty
   })
   names <- unlist(builtins$list(parameters$keys()))
-  stats::setNames(values, ifelse(names == "model_or_optimizer", "object", names))
+  names(values) <- ifelse(names == "model_or_optimizer", "object", names)
+  if ("initial_epoch" %in% names) values$initial_epoch <- values$initial_epoch + 1L # counted from 1
+  values
 }
+# Where R names all choices, the first is the default.
 r_arguments <- function(f) {
-  lapply(formals(f), function(default) if (identical(deparse(default), "")) "required" else eval(default))
+  lapply(formals(f), function(default) {
+    value <- if (identical(deparse(default), "")) "required" else eval(default)
+    if (is.character(value)) value[1L] else value
+  })
 }
 
 test_that("R and Python have the same options with the same defaults", {
@@ -40,7 +49,8 @@ test_that("R and Python have the same options with the same defaults", {
 
 test_that("$new() takes what the constructor takes", {
   generators <- list(
-    RevertOnLossIncrease, RevertToBestOnIncrease, RestoreBest, LossHistory, ResetLearningRate
+    RevertOnLossIncrease, RevertToBestOnIncrease, RestoreBest, SpikeGuard, LossHistory,
+    ResetLearningRate
   )
   for (generator in generators) {
     class <- generator$classname
@@ -55,8 +65,11 @@ test_that("the package exports what it should", {
     "RevertOnLossIncrease", "callback_revert_on_loss_increase",
     "RevertToBestOnIncrease", "callback_revert_to_best_on_increase",
     "RestoreBest", "callback_restore_best",
+    "SpikeGuard", "callback_spike_guard",
     "LossHistory", "callback_loss_history", "read_history",
     "ResetLearningRate", "callback_reset_learning_rate",
-    "reset_learning_rate", "current_learning_rate"
+    "reset_learning_rate", "current_learning_rate",
+    "guarded_loop",
+    "external_loss", "external_loss_model"
   ))
 })
