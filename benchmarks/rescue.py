@@ -1,0 +1,259 @@
+"""How many failing runs does a guard save?
+
+Every task is trained with SGD with momentum and with Adam, at rates from 1e-3 to 10, once with each
+method, and the weights that `fit` leaves are measured: with `L` their loss on the clean data, `L0`
+that of the best constant prediction, and `Lbest` the lowest that a run of the same task and
+optimizer without a method reaches at any rate from 1e-5 to 10,
+
+    score = (L0 - L) / (L0 - Lbest)
+
+between 0 and 1, and 0 where `L` or a weight is not finite. A poisoned task is scored against the
+clean one. A pair of task and optimizer that no rate trains, less than half as far as the task's
+best, is left out. A run fails if it scores below 0.5 without a method and its rate is not below the
+best one; a method rescues it if it scores 0.9 or more, and harms a run if it scores 0.05 less than
+without. Alarms are the events of guards in healthy runs: of tasks without poison, that score 0.9 or
+more without a method.
+
+Usage: python benchmarks/rescue.py [--methods none,SpikeGuard,...] [--tasks a,b] [--out rows.json]
+           [--rows rows.json] [--picture FILE]
+Needs scikit-learn and, for the picture, Matplotlib. The backend is that of KERAS_BACKEND.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from rescue_tasks import TASKS
+
+import pykguard as kg
+
+RATES = [1e-3, 1e-2, 1e-1, 1.0, 10.0]
+TUNING = [1e-5, 1e-4]  # besides, without a method: what a tuned run reaches
+OPTIMIZERS = {
+    "sgd": lambda rate, **options: keras.optimizers.SGD(rate, momentum=0.9, **options),
+    "adam": lambda rate, **options: keras.optimizers.Adam(rate, **options),
+}
+
+
+def stopping(patience):
+    return keras.callbacks.EarlyStopping("loss", patience=patience, restore_best_weights=True)
+
+
+def plateau(factor):
+    return keras.callbacks.ReduceLROnPlateau("loss", factor=factor, patience=1)
+
+
+METHODS = {  # callbacks, and options of the optimizer
+    "none": (lambda: [], {}),
+    "EarlyStopping": (lambda: [stopping(3)], {}),
+    "ReduceLROnPlateau, TerminateOnNaN": (
+        lambda: [plateau(0.5), keras.callbacks.TerminateOnNaN()],
+        {},
+    ),
+    "clipping": (lambda: [], {"clipnorm": 1.0}),
+    "clipping, plateau, EarlyStopping": (lambda: [plateau(0.3), stopping(6)], {"clipnorm": 1.0}),
+    "RevertToBestOnIncrease": (lambda: [kg.RevertToBestOnIncrease(lr_factor=0.3)], {}),
+    "SpikeGuard": (lambda: [kg.SpikeGuard()], {}),
+    "SpikeGuard, RevertToBestOnIncrease": (
+        lambda: [kg.SpikeGuard(), kg.RevertToBestOnIncrease(lr_factor=0.3)],
+        {},
+    ),
+}
+
+
+def run(name, optimizer, rate, method):
+    """One row: what was trained and the loss of the weights that were left, None if not finite."""
+    keras.utils.set_random_seed(7)
+    keras.backend.clear_session()
+    task = TASKS[name]()
+    callbacks, options = METHODS[method]
+    model = task.build()
+    model.compile(OPTIMIZERS[optimizer](rate, **options), task.loss)
+    start = time.perf_counter()
+    made = callbacks()
+    model.fit(
+        task.x,
+        task.y,
+        epochs=task.epochs,
+        batch_size=task.batch_size,
+        shuffle=task.shuffle,
+        verbose=0,
+        callbacks=made,
+    )
+    seconds = time.perf_counter() - start
+    x, y = task.clean_data or (task.x, task.y)
+    loss = float(model.evaluate(x, y, batch_size=256, verbose=0))
+    finite = math.isfinite(loss) and all(np.isfinite(w).all() for w in model.get_weights())
+    return {
+        "task": name,
+        "optimizer": optimizer,
+        "rate": rate,
+        "method": method,
+        "loss": loss if finite else None,
+        "seconds": round(seconds, 2),
+        "events": sum(len(getattr(each, "events", ())) for each in made),
+    }
+
+
+# ---------------------------------------------------------------- scores
+def constant_loss(name):
+    """The loss of the best constant prediction on clean data."""
+    task = TASKS[name]()
+    y = np.asarray((task.clean_data or (task.x, task.y))[1])
+    if y.dtype.kind == "f":
+        return float(np.mean((y - y.mean(axis=0)) ** 2))
+    shares = np.unique(y, return_counts=True)[1] / len(y)
+    return float(-(shares * np.log(shares)).sum())
+
+
+def clean(name):
+    return TASKS[name]().clean or name
+
+
+class Scores:
+    """The scores of rows, by what their runs without a method reached."""
+
+    def __init__(self, rows):
+        self._rows = rows
+        self._constant = {name: constant_loss(name) for name in {row["task"] for row in rows}}
+        self._plain = [row for row in rows if row["method"] == "none" and row["loss"] is not None]
+
+    def _best(self, name, optimizer=None):
+        found = [
+            row["loss"]
+            for row in self._plain
+            if row["task"] == name and optimizer in (None, row["optimizer"])
+        ]
+        return min(found, default=math.inf)
+
+    def of(self, row):
+        """A row's score; None where no rate trains this task with this optimizer."""
+        name = clean(row["task"])
+        start = self._constant[row["task"]]
+        top, mine = start - self._best(name), start - self._best(name, row["optimizer"])
+        if not mine > 0.5 * top > 0:
+            return None
+        if row["loss"] is None:
+            return 0.0
+        return float(np.clip((start - row["loss"]) / mine, 0, 1))
+
+    def failing(self):
+        """Task, optimizer and rate of the runs that fail without a method."""
+        rates = {}
+        for row in sorted(self._plain, key=lambda row: self.of(row) or 0.0):
+            rates[row["task"], row["optimizer"]] = row["rate"]
+        return {
+            key(row)
+            for row in self._rows
+            if row["method"] == "none"
+            and row["rate"] in RATES
+            and (score := self.of(row)) is not None
+            and score < 0.5
+            and row["rate"] >= rates.get((clean(row["task"]), row["optimizer"]), math.inf)
+        }
+
+    def alarms(self, method):
+        """How many events a method has in 10,000 batches of healthy runs."""
+        events, batches = 0, 0
+        healthy = {
+            key(row)
+            for row in self._plain
+            if row["rate"] in RATES
+            and clean(row["task"]) == row["task"]
+            and (self.of(row) or 0) >= 0.9
+        }
+        for row in self._rows:
+            if row["method"] == method and key(row) in healthy:
+                task = TASKS[row["task"]]()
+                batches += task.epochs * -(-len(task.x) // task.batch_size)
+                events += row["events"]
+        return 1e4 * events / batches if batches else math.nan
+
+
+def key(row):
+    return row["task"], row["optimizer"], row["rate"]
+
+
+def print_table(rows):
+    scores = Scores(rows)
+    rows = [row for row in rows if row["rate"] in RATES and scores.of(row) is not None]
+    failing = scores.failing()
+    plain = {key(row): scores.of(row) for row in rows if row["method"] == "none"}
+    print(f"{len(plain)} runs, of which {len(failing)} fail without a method")
+    print(
+        "| method | rescued | mean score of the failing | not finite | harmed "
+        "| alarms in 10,000 | s a run |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
+        failed = [scores.of(row) for row in mine if key(row) in failing]
+        harmed = [
+            row
+            for row in mine
+            if key(row) not in failing and plain.get(key(row), 0.0) - scores.of(row) > 0.05
+        ]
+        print(
+            f"| {method} | {sum(score >= 0.9 for score in failed)} of {len(failed)} "
+            f"| {np.mean(failed) if failed else math.nan:.3f} "
+            f"| {sum(row['loss'] is None for row in mine)} | {len(harmed)} "
+            f"| {scores.alarms(method):.1f} "
+            f"| {np.mean([row['seconds'] for row in mine]):.1f} |"
+        )
+
+
+def picture(path, rows):
+    from rescue_picture import draw
+
+    scores = Scores(rows)
+    rows = [row for row in rows if row["rate"] in RATES and scores.of(row) is not None]
+    titles = {
+        "none": "Keras alone",
+        "clipping, plateau, EarlyStopping": "clipping, plateau,\nEarlyStopping",
+        "SpikeGuard": "SpikeGuard",
+    }
+    panels = {
+        title: {key(row): scores.of(row) for row in rows if row["method"] == method}
+        for method, title in titles.items()
+    }
+    pairs = {(row["task"], row["optimizer"]) for row in rows}
+    in_order = [(name, optimizer) for name in TASKS for optimizer in OPTIMIZERS]
+    draw(path, panels, [pair for pair in in_order if pair in pairs], RATES)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", default="none,SpikeGuard", help="names, separated by ;")
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--out", type=Path, help="a file for the rows")
+    parser.add_argument("--rows", type=Path, help="the rows of an earlier run, to go on from")
+    parser.add_argument("--picture", help="a file for it")
+    arguments = parser.parse_args()
+    rows = json.loads(arguments.rows.read_text()) if arguments.rows else []
+    done = {(*key(row), row["method"]) for row in rows}
+    separator = ";" if ";" in arguments.methods else ","
+    for name in arguments.tasks.split(","):
+        for optimizer in OPTIMIZERS:
+            for method in arguments.methods.split(separator):
+                for rate in [*RATES, *(TUNING if method == "none" else [])]:
+                    if (name, optimizer, rate, method) in done:
+                        continue
+                    rows.append(run(name, optimizer, rate, method))
+                    print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+                    if arguments.out:
+                        arguments.out.write_text(json.dumps(rows))
+    print_table(rows)
+    if arguments.picture:
+        picture(arguments.picture, rows)
+
+
+if __name__ == "__main__":
+    main()

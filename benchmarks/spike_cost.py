@@ -1,0 +1,86 @@
+"""What SpikeGuard costs: epochs with and without it, in turn, in one process.
+
+Two equal models train on the same batch again and again, ten hidden layers with Adam. The first
+epoch holds the warm-up, in which a state is kept before every batch; the later ones are calm, with
+one every 32 batches. Given are medians of the ratios of epochs that followed each other.
+
+Usage: python benchmarks/spike_cost.py [--sizes 1e5,1e6,2.5e7] [--steps 100] [--rounds 5]
+The backend is that of KERAS_BACKEND.
+"""
+
+import argparse
+import os
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from overhead import make_model
+
+import pykguard as kg
+
+EPOCHS = 3
+
+
+class EpochTimes(keras.callbacks.Callback):
+    """Seconds of each epoch, from its beginning to its end."""
+
+    def on_train_begin(self, logs=None):
+        self.seconds = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self.start)
+
+
+def epochs_of(model, batches, steps, *callbacks):
+    times = EpochTimes()
+    model.fit(
+        batches,
+        steps_per_epoch=steps,
+        epochs=EPOCHS,
+        verbose=0,
+        callbacks=[times, *callbacks],
+    )
+    return times.seconds
+
+
+def measure(n_parameters, steps, rounds):
+    """Parameters, ms a batch without, and the ratios in the first and in later epochs."""
+    (plain, batches), (guarded, same) = make_model(n_parameters), make_model(n_parameters)
+    for model in (plain, guarded):
+        model.optimizer.learning_rate = 1e-7  # for a loss that stays as it is
+    epochs_of(plain, batches, 3)
+    epochs_of(guarded, same, 3, kg.SpikeGuard())
+    without, first, later = [], [], []
+    for _ in range(rounds):
+        a = epochs_of(plain, batches, steps)
+        b = epochs_of(guarded, same, steps, kg.SpikeGuard())
+        without += a
+        first.append(b[0] / a[0])
+        later += list(np.divide(b[1:], a[1:]))
+    ms = 1e3 * statistics.median(without) / steps
+    return plain.count_params(), ms, statistics.median(first), statistics.median(later)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="1e5,1e6,2.5e7")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    print(f"Keras {keras.__version__} on {keras.backend.backend()}, {os.cpu_count()} cores")
+    print(f"epochs of {arguments.steps} batches")
+    print("| parameters | a batch without (ms) | first epoch | later epochs |")
+    print("|---|---|---|---|")
+    for size in map(float, arguments.sizes.split(",")):
+        n, ms, first, later = measure(size, arguments.steps, arguments.rounds)
+        print(f"| {n:.2g} | {ms:.1f} | {first:.3f} | {later:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
