@@ -1,10 +1,14 @@
 # make demo            trains four ways on the diamonds and writes examples/rescue.png
+# make examples        runs the examples of losses and loops of one's own, in R and in Python
 # make test            runs every check
 # make test-backends   runs the Python suite on JAX, on PyTorch and with older versions of Keras
 # make benchmark       measures what the guards cost and writes benchmarks/overhead.png
 # make benchmark-hooks measures what callbacks cost in R for each batch
 # make benchmark-recording measures what a LossHistory costs for each batch
 # make benchmark-external measures what an external loss costs for each batch
+# make benchmark-rescue counts how many failing runs SpikeGuard and its rivals save (an hour)
+# make benchmark-spike measures what SpikeGuard costs
+# make detection       measures which spikes SpikeGuard sees, and its false alarms
 # make table           measures the learning rates that are used after each kind of change
 # They install what a fresh Debian or Ubuntu lacks; see tools/setup.sh.
 
@@ -18,21 +22,35 @@ export TF_CPP_MIN_LOG_LEVEL = 3
 export PYTHONDONTWRITEBYTECODE = 1
 export KGUARD_TEST_KERAS = required
 
-.PHONY: demo test test-backends benchmark benchmark-hooks benchmark-recording benchmark-external table install document format \
-	lint types pytest rcheck coverage package clean setup-demo setup-test
+BACKENDS = oldest torch jax averaging
+TESTS_OF_averaging = tests/python/test_explanation.py tests/python/test_loss_history.py
+EXAMPLES = range_regression cox actor_critic gan
+
+.PHONY: $(addprefix backend-,$(BACKENDS)) demo examples test test-backends benchmark benchmark-hooks benchmark-recording benchmark-external benchmark-rescue \
+	benchmark-spike detection table install document format \
+	lint types pytest rcheck coverage package clean setup-demo \
+	setup-examples setup-test
 
 demo: setup-demo install
 	@R_LIBS=$(RLIB):$$R_LIBS Rscript examples/rescue.R
 
+# The pictures that stay are those of Python.
+examples: setup-examples install
+	@for name in $(EXAMPLES); do \
+		echo "---------------- $$name.R" && R_LIBS=$(RLIB):$$R_LIBS Rscript examples/$$name.R && \
+		echo "---------------- $$name.py" && $(PYTHON) examples/$$name.py || exit 1; \
+	done
+
 test: setup-test lint types pytest package coverage rcheck
 	@echo "all checks passed"
 
+# Two at a time: they wait for each other in no way, and each is told as a whole.
 test-backends: setup-test
-	tools/backends.sh torch
-	tools/backends.sh jax
-	tools/backends.sh oldest
-	tools/backends.sh averaging tests/python/test_explanation.py tests/python/test_loss_history.py
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(addprefix backend-,$(BACKENDS))
 	@echo "all backends passed"
+
+$(addprefix backend-,$(BACKENDS)):
+	tools/backends.sh $(@:backend-%=%) $(TESTS_OF_$(@:backend-%=%))
 
 benchmark: setup-test
 	$(PYTHON) benchmarks/overhead.py --picture benchmarks/overhead.png
@@ -43,8 +61,19 @@ benchmark-hooks: setup-test install
 benchmark-recording: setup-test
 	$(PYTHON) benchmarks/recording.py
 
-benchmark-external: setup-test
+benchmark-external: setup-test install
 	$(PYTHON) benchmarks/external_loss.py
+	R_LIBS=$(RLIB):$$R_LIBS Rscript benchmarks/external_loss.R
+
+benchmark-rescue: setup-test
+	$(PYTHON) benchmarks/rescue.py --picture benchmarks/rescue.png --methods \
+		"none;EarlyStopping;ReduceLROnPlateau, TerminateOnNaN;clipping;clipping, plateau, EarlyStopping;RevertToBestOnIncrease;SpikeGuard"
+
+detection: setup-test
+	$(PYTHON) tests/python/spike_detection.py
+
+benchmark-spike: setup-test
+	$(PYTHON) benchmarks/spike_cost.py
 
 table: setup-test
 	PYTHONPATH=$(CURDIR) $(PYTHON) tests/python/learning_rate_table.py
@@ -53,6 +82,9 @@ table: setup-test
 
 setup-demo:
 	@tools/setup.sh demo
+
+setup-examples:
+	@tools/setup.sh examples
 
 setup-test:
 	@tools/setup.sh test

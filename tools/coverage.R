@@ -2,6 +2,7 @@
 # Works on the built package, in which the Python core is there as files.
 stopifnot(system2("tools/build.sh", "--no-build-vignettes") == 0L)
 folder <- tempfile("coverage")
+Sys.setenv(KGUARD_EXAMPLES = normalizePath("examples")) # which the package does not hold
 utils::untar(list.files("build", "^kguard_.*[.]tar[.]gz$", full.names = TRUE), exdir = folder)
 coverage <- covr::package_coverage(file.path(folder, "kguard"), type = "tests")
 print(coverage)

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Brings a machine to the point where `make demo` or `make test` can run: R and its packages from the
-# distribution, Python packages into .venv. Installs only what is missing and asks nothing.
-# Usage: tools/setup.sh demo|test
+# Brings a machine to the point where `make demo`, `make examples` or `make test` can run: R and its
+# packages from the distribution, Python packages into .venv. Installs only what is missing and asks
+# nothing.
+# Usage: tools/setup.sh demo|examples|test
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -10,12 +11,18 @@ die() { say "$*"; exit 1; }
 
 case "${1:-}" in
     demo) r_packages="reticulate R6 ggplot2"; tools=""; extras="tensorflow" ;;
+    examples)
+        r_packages="reticulate R6 ggplot2 survival"
+        tools=""
+        extras="tensorflow,plot,examples"
+        ;;
     test)
-        r_packages="reticulate R6 ggplot2 testthat jsonlite roxygen2 lintr knitr rmarkdown covr spelling"
+        r_packages="reticulate R6 ggplot2 survival testthat jsonlite roxygen2 lintr knitr rmarkdown"
+        r_packages="$r_packages covr spelling"
         tools="pandoc tidy qpdf"
         extras="tensorflow,plot,test"
         ;;
-    *) die "usage: tools/setup.sh demo|test" ;;
+    *) die "usage: tools/setup.sh demo|examples|test" ;;
 esac
 
 # ---------------------------------------------------------------- what the system lacks
@@ -90,11 +97,11 @@ if ! .venv/bin/python -c 'import sys' >/dev/null 2>&1; then
     "$python" -m venv .venv
 fi
 
-# What was installed is noted, so that a second run does not ask pip; `test` includes `demo`.
+# What was installed is noted, so that a second run does not ask pip; `test` includes the others.
 version=$(printf '%s' "$pins|$(cat pyproject.toml)" | cksum | tr ' ' '-')
 if [ ! -e ".venv/.$1-$version" ] && [ ! -e ".venv/.test-$version" ]; then
     say "installing Python packages into .venv ($extras)"
-    rm -f .venv/.demo-* .venv/.test-*
+    rm -f .venv/.demo-* .venv/.examples-* .venv/.test-*
     pip_install=".venv/bin/python -m pip install --quiet --disable-pip-version-check"
     $pip_install -e ".[$extras]" $pins
     if [ "$1" = test ]; then
