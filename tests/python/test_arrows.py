@@ -87,7 +87,7 @@ def test_every_python_file_is_in_a_folder_of_the_package():
 def test_the_rules_run_without_keras():
     code = (
         f"{helpers.WITHOUT_KERAS}\n"
-        "import pykguard.rules.revert, pykguard.rules.best, pykguard.rules.monitor\n"
+        "from pykguard.rules import best, monitor, revert, spike\n"
         "backends = {'tensorflow', 'jax', 'torch'}\n"
         "assert not {'keras', 'numpy', *backends} & set(sys.modules), 'Keras was imported'\n"
     )

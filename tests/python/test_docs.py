@@ -10,6 +10,7 @@ GUARDS = [
     pykguard.RevertOnLossIncrease,
     pykguard.RevertToBestOnIncrease,
     pykguard.RestoreBest,
+    pykguard.SpikeGuard,
     pykguard.LossHistory,
     pykguard.ResetLearningRate,
 ]
@@ -78,7 +79,10 @@ def test_the_documented_defaults_are_the_real_ones(guard):
     assert said == parameters(guard)
 
 
-@pytest.mark.parametrize("guard", [each for each in WITH_OPTIONS if each is not LOOP])
+OTHERWISE = [LOOP, pykguard.SpikeGuard]  # takes several by position; takes none
+
+
+@pytest.mark.parametrize("guard", [each for each in WITH_OPTIONS if each not in OTHERWISE])
 def test_only_the_first_and_what_has_to_be_given_may_be_given_by_position(guard):
     first, *others = inspect.signature(guard).parameters.values()
     assert first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
