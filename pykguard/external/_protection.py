@@ -50,6 +50,8 @@ def _protecting(make: Function, phase: str) -> Function:
         made = getattr(self, attribute)
         if made is not before and is_protected(self):
             _refuse_xla(self)
+            if phase == "train":
+                _refuse_optimizer_of_others(self)
             protect = _protected_on_jax if backend_of(self) == "jax" else _protected
             setattr(self, attribute, protect(self, made, phase))
         return None if result is None else getattr(self, attribute)
@@ -65,6 +67,14 @@ def _refuse_xla(model: Any) -> None:
         raise UnsupportedError(
             "XLA cannot compile an external loss on TensorFlow: use `compile(jit_compile=False)`"
         )
+
+
+def _refuse_optimizer_of_others(model: Any) -> None:
+    # On JAX Keras takes one variable's moments for another's; in Keras 3.7 its refusal itself fails.
+    judged = isinstance(model, keras.Model) and model.built
+    if judged and is_built_for_others(model.optimizer, model):
+        requirement = f"built for the trainable variables of {model.name!r}, or for none yet"
+        raise OptionValueError("optimizer", requirement, model.optimizer)
 
 
 def _protected(model: Any, function: Function, phase: str) -> Function:
@@ -108,10 +118,6 @@ def _protected_on_jax(model: Any, function: Function, phase: str) -> Function:
     """The function for a batch, made of a step that does not take the arrays it is given away."""
     import jax
 
-    if phase == "train" and is_built_for_others(model.optimizer, model):
-        # Elsewhere Keras refuses it; here it takes one variable's moments for another's.
-        requirement = f"built for the trainable variables of {model.name!r}, or for none yet"
-        raise OptionValueError("optimizer", requirement, model.optimizer)
     step = getattr(model, f"{phase}_step")
     if model.jit_compile and not model.run_eagerly:
         step = jax.jit(step, out_shardings=_shardings(model, phase))

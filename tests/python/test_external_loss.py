@@ -520,7 +520,7 @@ def test_an_optimizer_that_was_built_for_other_variables_is_refused_and_the_weig
     model = make_model(kg.external_loss(mse), optimizer=optimizer)
     before = helpers.flat(model.weights)
     x, y, _ = data(8)
-    with pytest.raises(ValueError, match=r"nknown variable|`optimizer` must be built for"):
+    with pytest.raises(ValueError, match="`optimizer` must be built for"):
         model.fit(x, y, verbose=0)
     assert (helpers.flat(model.weights) == before).all()
 
