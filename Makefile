@@ -2,6 +2,7 @@
 # make examples        runs the examples of losses and loops of one's own, in R and in Python
 # make test            runs every check
 # make test-backends   runs the Python suite on JAX, on PyTorch and with older versions of Keras
+# make test-all        does both, two things at a time
 # make benchmark       measures what the guards cost and writes benchmarks/overhead.png
 # make benchmark-hooks measures what callbacks cost in R for each batch
 # make benchmark-recording measures what a LossHistory costs for each batch
@@ -26,9 +27,9 @@ BACKENDS = oldest torch jax averaging
 TESTS_OF_averaging = tests/python/test_explanation.py tests/python/test_loss_history.py
 EXAMPLES = range_regression cox actor_critic gan
 
-.PHONY: $(addprefix backend-,$(BACKENDS)) demo examples test test-backends benchmark benchmark-hooks benchmark-recording benchmark-external benchmark-rescue \
+.PHONY: $(addprefix backend-,$(BACKENDS)) demo examples test test-backends test-all benchmark benchmark-hooks benchmark-recording benchmark-external benchmark-rescue \
 	benchmark-spike detection table install document format \
-	lint types pytest rcheck coverage package clean setup-demo \
+	lint types pytest rcheck coverage r-checks package clean setup-demo \
 	setup-examples setup-test
 
 demo: setup-demo install
@@ -41,13 +42,19 @@ examples: setup-examples install
 		echo "---------------- $$name.py" && $(PYTHON) examples/$$name.py || exit 1; \
 	done
 
-test: setup-test lint types pytest package coverage rcheck
+# Two things at a time, which wait for each other in no way; each is told as a whole.
+TWO_AT_A_TIME = @$(MAKE) --no-print-directory --jobs=2 --output-sync=target
+
+test: setup-test lint types pytest package r-checks
 	@echo "all checks passed"
 
-# Two at a time: they wait for each other in no way, and each is told as a whole.
 test-backends: setup-test
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(addprefix backend-,$(BACKENDS))
+	$(TWO_AT_A_TIME) $(addprefix backend-,$(BACKENDS))
 	@echo "all backends passed"
+
+test-all: setup-test lint types package
+	$(TWO_AT_A_TIME) pytest $(addprefix backend-,$(BACKENDS)) r-checks
+	@echo "all checks passed, on all backends"
 
 $(addprefix backend-,$(BACKENDS)):
 	tools/backends.sh $(@:backend-%=%) $(TESTS_OF_$(@:backend-%=%))
@@ -127,6 +134,11 @@ coverage:
 
 rcheck:
 	Rscript tools/check.R
+
+# One after the other: both build the tarball.
+r-checks:
+	@$(MAKE) --no-print-directory coverage
+	@$(MAKE) --no-print-directory rcheck
 
 clean:
 	rm -rf build .venv .venv-* *.egg-info
