@@ -68,12 +68,37 @@ def require_one_replica(model: Any, what: str) -> None:
             raise UnsupportedError(f"{what} needs a model with one replica, got {replicas}")
 
 
+def require_one_process(model: Any, what: str) -> None:
+    """Refuse a model that TensorFlow trains in several processes.
+
+    Raises:
+        UnsupportedError: It does.
+    """
+    require_supported(model, what)
+    if backend_of(model) == "tensorflow":
+        import tensorflow as tf
+
+        strategy = model.distribute_strategy
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise UnsupportedError(
+                f"{what} needs a model that is trained in one process, got one under "
+                f"{type(strategy).__name__}"
+            )
+
+
 def _default_strategy() -> Any:
     """The strategy that TensorFlow uses where none was asked for."""
     import tensorflow as tf
 
     with tf.Graph().as_default():  # outside of any `scope()`
         return tf.distribute.get_strategy()
+
+
+def replicas_of(variable: Any) -> tuple[Any, ...]:
+    """The variables of TensorFlow behind one, one for each replica that is in this process."""
+    handle = variable.value if isinstance(variable, keras.Variable) else variable
+    # A mirrored variable has its replicas' in `values`; an ordinary one has no such attribute.
+    return tuple(getattr(handle, "values", None) or (handle,))
 
 
 def to_numpy(value: Any) -> np.ndarray[Any, Any]:

@@ -54,8 +54,10 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
         weight = 1 if sample_weight is None else sample_weight
         row = (values, weight, self.rate.in_step())
         row = tf.stack([tf.reduce_mean(tf.cast(each, self.recent.dtype)) for each in row])
-        place = [[self.n_added % self.size]]
-        kept = self.recent.scatter_nd_update(place, row[None])
+        # Of a strategy's variable only the replica's own handle can be written to in part.
+        kept = tf.raw_ops.ResourceScatterUpdate(
+            resource=self.recent.handle, indices=self.n_added % self.size, updates=row
+        )
         with tf.control_dependencies([kept]):
             counted = self.n_added.assign_add(1)
         return tf.group(added, counted)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pykguard import _checks
 from pykguard._errors import OptionValueError, SnapshotError
-from pykguard._framework import require_one_replica
+from pykguard._framework import require_one_process
 from pykguard._optimizers import finalize
 from pykguard._processes import mean_of_all
 from pykguard.callbacks import _turns
@@ -95,6 +95,8 @@ class SpikeGuard(Recorder):
     The logged loss is the mean of the accepted batches; of an epoch without any it is NaN. A
     LossHistory in the list records every batch. Put the guard first in the list.
 
+    Under MirroredStrategy a batch's loss is the mean over its rows on all replicas.
+
     Not restored are the learning rate, the global random state of Python, NumPy and PyTorch, and
     the order of the data. Steps of several batches (`steps_per_execution`) are undone together.
 
@@ -117,7 +119,7 @@ class SpikeGuard(Recorder):
     Raises:
         OptionTypeError, OptionValueError: An option cannot be used.
         MonitorError: A `train_step` of the user's own does not update the model's loss tracker.
-        UnsupportedError: The model is trained on several replicas.
+        UnsupportedError: The model is trained in several processes of TensorFlow.
 
     Example:
         >>> guard = SpikeGuard(verbose=1)
@@ -242,7 +244,7 @@ class SpikeGuard(Recorder):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start afresh, or from a loaded state, and keep the initial state."""
         self._begin()
-        require_one_replica(self.model, "SpikeGuard")
+        require_one_process(self.model, "SpikeGuard")
         self.release()
         if not self._is_loaded:
             self._begin_run()

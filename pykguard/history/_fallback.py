@@ -49,7 +49,8 @@ class OwnMean:
         if self._metric is None:
             return None
         total, count = (
-            float(read_metric(self._model, v)) for v in (self._metric.total, self._metric.count)
+            float(np.sum(read_metric(self._model, v)))
+            for v in (self._metric.total, self._metric.count)
         )
         total_before, count_before = self._before if count > self._before[1] else (0.0, 0.0)
         self._before = total, count

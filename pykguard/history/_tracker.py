@@ -9,13 +9,14 @@ step. To read it back after each batch would cost more than all else that is rec
 from __future__ import annotations
 
 from collections import deque
+from contextlib import nullcontext
 from typing import Any
 from weakref import WeakMethod
 
 import keras
 import numpy as np
 
-from pykguard._framework import backend_of, is_legacy, to_numpy
+from pykguard._framework import backend_of, is_legacy, replicas_of, to_numpy
 from pykguard.history._rate import StepRate, rate_of
 
 SIZE = 256
@@ -139,7 +140,7 @@ class Reader:
         """How many batches were ever added."""
         if isinstance(self.tracker, EagerLossTracker):
             return self.tracker.n_added
-        return int(read_metric(self._model, self.tracker.n_added))
+        return int(read_metric(self._model, self.tracker.n_added)[0])
 
     def last(self, n: int, n_added: int) -> np.ndarray[Any, Any] | None:
         """The newest `n` rows of loss, size and rate, oldest first; None unless `n_added` were."""
@@ -147,8 +148,9 @@ class Reader:
             return None
         if isinstance(self.tracker, EagerLossTracker):
             return _as_rows(list(self.tracker.recent)[len(self.tracker.recent) - n :])
-        recent = read_metric(self._model, self.tracker.recent)
-        return np.asarray(recent[np.arange(n_added - n, n_added) % self.tracker.size])
+        places = np.arange(n_added - n, n_added) % self.tracker.size
+        recent = [rows[places] for rows in read_metric(self._model, self.tracker.recent)]
+        return recent[0] if len(recent) == 1 else _of_all_replicas(np.stack(recent))
 
     def mean(self) -> float:
         """The running mean as Keras would log it now: 0 where nothing was added."""
@@ -156,7 +158,15 @@ class Reader:
 
     def is_empty(self) -> bool:
         """Whether nothing is in the running mean, which Keras logs as 0."""
-        return not read_metric(self._model, self.tracker.count)
+        return not np.sum(read_metric(self._model, self.tracker.count))
+
+
+def _of_all_replicas(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Rows of batches from those of each replica's parts of them, some of which may be empty."""
+    losses, sizes = rows[..., 0], rows[..., 1]
+    weighted = np.where(sizes == 0, 0.0, losses * sizes).sum(axis=0)
+    size = sizes.sum(axis=0)
+    return np.stack([weighted / np.where(size == 0, 1.0, size), size, rows[0, :, 2]], axis=1)
 
 
 def _as_rows(kept: list[tuple[Any, Any, Any]]) -> np.ndarray[Any, Any]:
@@ -174,20 +184,20 @@ def _as_rows(kept: list[tuple[Any, Any, Any]]) -> np.ndarray[Any, Any]:
 
 def mean_of(model: Any, metric: Any) -> float:
     """The value of a metric that is a mean; 0, as Keras has it, where nothing was added."""
-    total, count = (read_metric(model, variable) for variable in (metric.total, metric.count))
+    total, count = (np.sum(read_metric(model, each)) for each in (metric.total, metric.count))
     return float(total / count) if count else 0.0
 
 
-def read_metric(model: Any, variable: Any) -> Any:
-    """A metric variable's value; within an epoch on JAX Keras holds it elsewhere."""
+def read_metric(model: Any, variable: Any) -> list[Any]:
+    """A metric variable's value on each replica; within an epoch on JAX Keras holds it elsewhere."""
     state = getattr(model, "_jax_state", None)
     if state and not model._jax_state_synced:
         for each, value in zip(model.metrics_variables, state["metrics_variables"], strict=True):
             if each is variable:
-                return np.asarray(value)
+                return [np.asarray(value)]
     if backend_of(model) == "tensorflow":
-        return _read_at_once(variable if is_legacy(model) else variable.value)
-    return to_numpy(variable)
+        return [_read_at_once(each) for each in replicas_of(variable)]
+    return [to_numpy(variable)]
 
 
 def _read_at_once(variable: Any) -> Any:
@@ -211,7 +221,8 @@ def install(model: Any) -> Reader:
     if isinstance(tracker, kind) and tracker.size == size:
         tracker.rate.attach(model)
         return Reader(model, tracker)
-    tracker = kind(rate_of(model), size)
+    with _scope(model):
+        tracker = kind(rate_of(model), size)
     # Past Keras' attribute tracking, which would list the metric twice.
     object.__setattr__(place, name, tracker)
     if legacy or model.built:
@@ -219,6 +230,13 @@ def install(model: Any) -> Reader:
         model.train_function = model.test_function = None
         model.make_train_function()
     return Reader(model, tracker)
+
+
+def _scope(model: Any) -> Any:
+    """Where the model's variables are made: on TensorFlow, on each replica."""
+    if backend_of(model) != "tensorflow":
+        return nullcontext()
+    return model.distribute_strategy.scope()
 
 
 def _kind(model: Any) -> Any:

@@ -7,13 +7,14 @@ afterwards. Writing back shares in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from pykguard._framework import replicas_of
 from pykguard.snapshots._base import Look, Part, Snapshot, Snapshots, _each_name
 
 AT_ONCE_BYTES = 8 * 2**20  # read in a fraction of a millisecond
@@ -75,7 +76,7 @@ class TensorFlowSnapshots(Snapshots):
         return small, [part for part, so in zip(parts, is_small, strict=True) if not so]
 
     def _parts(self, variables: Sequence[Any]) -> list[Part]:
-        return [Part(each, v) for v in variables for each in _components(v)]
+        return [Part(each, v) for v in variables for each in replicas_of(v)]
 
     def _copy(self, parts: Sequence[Part], into: Snapshot | None) -> Sequence[Any]:
         return self._read([part.handle for part in parts])
@@ -151,13 +152,6 @@ def _kept(
             held.clear()
         held[key] = _Made(handles, make(handles))
     return held[key]
-
-
-def _components(variable: Any) -> Iterator[Any]:
-    """The `tf.Variable`s behind a variable, one for each replica that is in this process."""
-    handle = variable if isinstance(variable, tf.Variable) else variable.value
-    # A mirrored variable has its replicas' in `values`; an ordinary one has no such attribute.
-    yield from getattr(handle, "values", None) or (handle,)
 
 
 def _are_small(handles: Sequence[Any]) -> list[bool]:

@@ -73,6 +73,19 @@ def test_rates_that_are_reset_under_mirrored_strategy():
             assert rates == pytest.approx(wanted[result["new"]], abs=1e-6), result
 
 
+@helpers.only_on("tensorflow", "MirroredStrategy is TensorFlow's")
+@pytest.mark.parametrize("library", ["keras", "tf_keras"])
+def test_spikes_under_mirrored_strategy(library):
+    pytest.importorskip(library)
+    one_batch, rate, uneven = run("mirrored_spikes.py", [library])
+    assert one_batch["rescued"] == one_batch["spared"]
+    assert one_batch["losses"][0] == pytest.approx(one_batch["losses"][1], rel=1e-6)
+    assert one_batch["events"] == [[13, "rollback", "is not finite: bad data, skipped"]]
+    assert rate["scale"] < 0.01 and "reset_learning_rate" in rate["actions"]
+    assert rate["losses"][-1] < 0.5 * rate["losses"][0]
+    assert uneven["is_finite"]
+
+
 @helpers.only_on("tensorflow", "tf_keras is TensorFlow's")
 def test_several_workers_with_tf_keras():
     pytest.importorskip("tf_keras")

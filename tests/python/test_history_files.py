@@ -291,7 +291,7 @@ FOREIGN = [
 def test_a_file_of_someone_else_is_refused_and_left_as_it_is(suffix, tmp_path, content):
     path = tmp_path / f"losses.{suffix}"
     path.write_bytes(content)
-    with pytest.raises(OptionValueError, match=rf"`path` must be a new file or one .*{suffix}"):
+    with pytest.raises(OptionValueError, match="`path` must be a new file or one "):
         open_file(str(path))
     assert path.read_bytes() == content
     assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -566,7 +566,7 @@ def test_a_torn_last_row_is_cut_off(tmp_path):
 def test_a_file_of_someone_else_is_refused_and_left_as_it_is(tmp_path, content):
     path = tmp_path / "losses.csv"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"`path` must be a new file or one .*losses\.csv"):
+    with pytest.raises(ValueError, match="`path` must be a new file or one "):
         fit_with(path)
     assert path.read_text() == content
 
@@ -574,7 +574,7 @@ def test_a_file_of_someone_else_is_refused_and_left_as_it_is(tmp_path, content):
 def test_a_file_that_is_no_text_is_refused_and_left_as_it_is(tmp_path):
     path = tmp_path / "losses.csv"
     path.write_bytes(b"\x1f\x8b\xff\xfe")
-    with pytest.raises(ValueError, match=r"`path` must be a new file or one .*losses\.csv"):
+    with pytest.raises(ValueError, match="`path` must be a new file or one "):
         fit_with(path)
     assert path.read_bytes() == b"\x1f\x8b\xff\xfe"
 

@@ -15,6 +15,7 @@ from pykguard import (
     RestoreBest,
     RevertOnLossIncrease,
     SpikeGuard,
+    UnsupportedError,
     _framework,
     current_learning_rate,
     guarded_loop,
@@ -510,6 +511,18 @@ def test_a_train_step_that_hides_its_loss_is_refused():
     model.compile("sgd", "mse")
     with pytest.raises(MonitorError, match="loss tracker"):
         fit(model, SpikeGuard())
+
+
+@helpers.only_on("tensorflow", "the strategy is TensorFlow's")
+def test_several_processes_of_tensorflow_are_refused():
+    import tensorflow as tf
+
+    with tf.distribute.MultiWorkerMirroredStrategy().scope():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    said = "SpikeGuard needs a model that is trained in one process, got .*MultiWorkerMirrored"
+    with pytest.raises(UnsupportedError, match=said):
+        model.fit(np.ones((8, 3)), np.ones((8, 1)), verbose=0, callbacks=[SpikeGuard()])
 
 
 def test_something_else_than_a_saved_guard_is_refused():
