@@ -70,7 +70,7 @@ def _refuse_xla(model: Any) -> None:
 
 
 def _refuse_optimizer_of_others(model: Any) -> None:
-    # On JAX Keras takes one variable's moments for another's; in Keras 3.7 its refusal itself fails.
+    # On JAX Keras takes one variable's moments for another's; in 3.7 its own refusal fails.
     judged = isinstance(model, keras.Model) and model.built
     if judged and is_built_for_others(model.optimizer, model):
         requirement = f"built for the trainable variables of {model.name!r}, or for none yet"
