@@ -189,7 +189,7 @@ def mean_of(model: Any, metric: Any) -> float:
 
 
 def read_metric(model: Any, variable: Any) -> list[Any]:
-    """What each replica has of a metric variable; on JAX Keras holds it elsewhere within an epoch."""
+    """A metric variable on each replica; on JAX Keras holds it elsewhere within an epoch."""
     state = getattr(model, "_jax_state", None)
     if state and not model._jax_state_synced:
         for each, value in zip(model.metrics_variables, state["metrics_variables"], strict=True):
