@@ -29,8 +29,8 @@
 #'     `lr_factor`. So with a slow rise, and with no progress after such trouble.
 #'   \item Where the next losses are 30 times lower than the first one, that may have been bad data:
 #'     training begins anew.
-#'   \item The end of a run whose rate was at fault: the rate times 0.3 when 15 \% of the batches are left,
-#'     and again when 5 \% are, since the highest rate that trains leaves noisy weights. When
+#'   \item The end of a run whose rate was at fault: the rate times 0.3 when 10 \% of the batches are left,
+#'     and again when 3 \% are, since the highest rate that trains leaves noisy weights. When
 #'     training has ended the rate is as it was before.
 #' }
 #' When training ends, weights that are not finite or that the last batches found bad are replaced by the

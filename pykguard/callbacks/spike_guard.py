@@ -75,18 +75,20 @@ class SpikeGuard(Recorder):
       best before; then the best trial's end and rate. A trial that breaks is abandoned.
     - **The rate at fault later**: back to the state with the best median of 16 losses, and the rate
       times `lr_factor`, as "bold driver" methods do (Vogl et al., 1988; Battiti, 1989).
-    - **A slow rise**: where that median is above 1.5 times its best and beyond the noise, batches
-      are measured at the best state and at the present one by turns, five at each. The rate is at
-      fault if only those at the present one are high, or they are 1.5 times as high. Right before
-      the end of training, 1.2 times its best is enough.
+    - **A slow rise**: where that median is above 1.5 times its best by more than 3 robust standard
+      deviations of those 16, or above twice its best for 32 losses and, in cube roots, by 1.25 of
+      theirs, batches are measured at the best state and at the present one by turns, 5 to 20 at
+      each. The rate is at fault if those at the present one are higher by 2.5 standard errors, and
+      only they are high or they are 1.5 times as high. Right before the end of training, 1.2 times
+      its best by one deviation is enough to look.
     - **A bad first batch**: where one of the next losses is 30 times lower, training begins anew,
       with that loss as the normal one.
     - **A dead network**, of which more than half of the kernels get no gradients, begins anew. Its
       best state is put back at the end if training has not got as far again.
     - **No progress** in 64 batches, and in an epoch, of a run that had such trouble, and its later
       accepted losses not below the earlier ones: the rate times `lr_factor`.
-    - **The end of such a run**: the rate times 0.3 when 15 % of the batches are left, and again
-      when 5 % are (Hu et al., 2024), since the highest rate that trains leaves noisy weights. When
+    - **The end of such a run**: the rate times 0.3 when 10 % of the batches are left, and again
+      when 3 % are (Hu et al., 2024), since the highest rate that trains leaves noisy weights. When
       training has ended the rate is as it was before.
 
     When training ends, weights that are not finite or that the last batches found bad are replaced

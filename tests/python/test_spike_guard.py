@@ -232,8 +232,8 @@ def test_the_rate_is_lowered_for_the_end_and_put_back_after_it(initial_epoch):
     model.fit(Stream(), epochs=epochs, initial_epoch=initial_epoch, verbose=0, callbacks=[guard])
     *lowered, back = [each for each in guard.events if "for the end" in each.reason]
     assert [(each.epoch, each.batch) for each in lowered] == [
-        (epochs - 1, math.ceil(64 - 0.15 * 256) - 1),
-        (epochs - 1, math.ceil(64 - 0.05 * 256) - 1),
+        (epochs - 1, math.ceil(64 - 0.1 * 256) - 1),
+        (epochs - 1, math.ceil(64 - 0.03 * 256) - 1),
     ]
     assert lowered[1].learning_rate < 0.31 * lowered[0].learning_rate
     assert back is guard.events[-1] and back.learning_rate == current_learning_rate(model)

@@ -165,6 +165,23 @@ def test_a_slow_rise_of_the_data_costs_no_rate():
     assert run.rule.scale == 1.0 and run.state[-1] == 899
 
 
+@each_interval
+@pytest.mark.parametrize("is_rate", [True, False])
+def test_a_lasting_rise_is_found_though_losses_differ_much(is_rate, interval):
+    curve = falling(900) * np.random.default_rng(3).gamma(3, 1 / 3, size=900)
+
+    def loss(t, state, scale):
+        is_high = any(each >= 400 for each in state) and scale == 1.0 if is_rate else t >= 400
+        return float(curve[t]) * (4.0 if is_high else 1.0)
+
+    run = Run(loss, 900, interval=interval)
+    assert (run.rule.scale < 1.0) is is_rate
+    if is_rate:
+        assert run.scales[500] < 1.0 and not any(400 <= each < 440 for each in run.state)
+    else:
+        assert "drift is data" in run.causes
+
+
 def test_a_few_hard_batches_that_look_like_a_drift_cost_no_rate():
     """They are over when the best state is measured; so the present one is measured too."""
     losses = falling(800, end=1.5, noise=0.02)
@@ -358,7 +375,7 @@ def test_a_rate_that_was_lowered_for_the_end_is_not_cut_for_a_standstill():
 
 def test_after_trouble_the_rate_is_lowered_for_the_end():
     run = Run(valley(30.0), 400, n_known=True)
-    for t in (340, 380):
+    for t in (360, 388):
         assert run.used[t] == pytest.approx(0.3 * run.used[t - 1])
     assert run.causes.count("end") == 2
     warmed = spike.warmed(run.rule)

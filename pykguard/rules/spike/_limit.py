@@ -90,10 +90,20 @@ def without_suspects(levels: Levels, loss: float) -> Levels:
     return add_initial(levels._replace(initial=()), loss)
 
 
+def root(loss: float) -> float:
+    """Its cube root: those of sums of squares are nearly normal (Wilson and Hilferty)."""
+    return math.copysign(abs(loss) ** (1 / 3), loss)
+
+
 def middle(ordered: Sequence[float]) -> float:
     """The median of losses in order of size."""
     n = len(ordered)
     return 0.5 * (ordered[(n - 1) // 2] + ordered[n // 2])
+
+
+def spread(ordered: Sequence[float], m: float) -> float:
+    """The robust standard deviation: the median absolute deviation from the median, scaled."""
+    return NORMAL * middle(sorted(abs(each - m) for each in ordered))
 
 
 def falls(levels: Levels) -> bool:
@@ -131,10 +141,10 @@ def _robust_limit(levels: Levels, threshold: float) -> float:
     losses = levels.ordered
     m = middle(losses)
     if m <= 0:
-        return m + max(threshold * _spread(losses, m), abs(m))
-    roots = [math.copysign(abs(loss) ** (1 / 3), loss) for loss in losses]
-    root_m = middle(roots)  # Wilson and Hilferty: the roots of sums of squares are nearly normal
-    of_roots: float = (root_m + threshold * _spread(roots, root_m)) ** 3
+        return m + max(threshold * spread(losses, m), abs(m))
+    roots = [root(loss) for loss in losses]
+    root_m = middle(roots)
+    of_roots: float = (root_m + threshold * spread(roots, root_m)) ** 3
     highest = max(of_roots, 2 * m)
     low = LOW * initial_level(levels)
     if highest >= low:
@@ -142,7 +152,7 @@ def _robust_limit(levels: Levels, threshold: float) -> float:
     least = max(1e-12 * m, 5e-324)
     logs = [math.log(max(loss, least)) for loss in losses]
     log_m = middle(logs)
-    of_logs = math.exp(min(log_m + threshold * _spread(logs, log_m), 700.0))
+    of_logs = math.exp(min(log_m + threshold * spread(logs, log_m), 700.0))
     return max(highest, min(of_logs, low))
 
 
@@ -162,10 +172,6 @@ def _times(factor: float, level: float) -> float:
     if math.isinf(level):
         return level
     return level + (factor - 1) * abs(level)
-
-
-def _spread(ordered: Sequence[float], m: float) -> float:
-    return NORMAL * middle(sorted(abs(each - m) for each in ordered))
 
 
 def _with(ordered: tuple[float, ...], value: float) -> tuple[float, ...]:

@@ -3,8 +3,10 @@
 The smoothed loss is the median of the last 16 accepted ones. It has drifted iff it is above 1.5
 times its best, by more than a tenth of the geometric mean of its best and the level that training
 began at and by more than 3 times the robust standard deviation of those 16, and above 1.2 times
-what was found to be the data's doing before. In the last batches of a training, whose weights are
-those that stay, 1.2 times its best and once that deviation are enough.
+what was found to be the data's doing before. Where losses differ so much that this says little, it
+has drifted too if it and the median of the 16 losses before are both above twice its best, and that
+of all 32 is higher in cube roots by 1.25 times their deviation. In the last batches of a training,
+whose weights are those that stay, 1.2 times its best and once the deviation are enough.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from pykguard.rules.spike._limit import NORMAL, middle
+from pykguard.rules.spike._limit import middle, root, spread
 
 SMOOTHED = 16
 ENOUGH = 8  # losses for a smoothed loss that may be the best
 DRIFT, LEAST_DRIFT, MORE, NOISE = 1.5, 0.1, 1.2, 3.0
+LASTING_DRIFT, LASTING_NOISE = 2.0, 1.25  # for twice as many losses; the noise of cube roots
 LAST_DRIFT, LAST_NOISE = 1.2, 1.0  # in the last batches, which leave the weights that stay
 IMPROVED = 0.01  # of its size: a smoothed loss that is lower by this has made progress
 EARLY = 0.2  # of the initial level: what counts as having got anywhere
@@ -34,13 +37,14 @@ class Progress(NamedTuple):
 
 def smoothed(progress: Progress) -> float | None:
     """The smoothed loss; None while there are too few."""
-    return middle(sorted(progress.last)) if len(progress.last) >= ENOUGH else None
+    newest = progress.last[-SMOOTHED:]
+    return middle(sorted(newest)) if len(newest) >= ENOUGH else None
 
 
 def add(progress: Progress, loss: float) -> Progress:
     """With one more accepted loss."""
     return progress._replace(
-        last=(*progress.last, loss)[-SMOOTHED:],
+        last=(*progress.last, loss)[-2 * SMOOTHED :],
         since_best=progress.since_best + 1,
     )
 
@@ -56,14 +60,19 @@ def improved(progress: Progress, value: float) -> Progress:
 def has_drifted(progress: Progress, value: float, initial: float, at_the_end: bool) -> bool:
     """Whether this smoothed loss is so much above the best that training goes the wrong way."""
     factor, sds = (LAST_DRIFT, LAST_NOISE) if at_the_end else (DRIFT, NOISE)
-    rise = value - progress.best
-    size = math.sqrt(initial * progress.best) if initial > progress.best > 0 else abs(initial)
-    noise = NORMAL * middle(sorted(abs(loss - value) for loss in progress.last))
-    return (
-        len(progress.last) == SMOOTHED
-        and value > max(factor * progress.best, MORE * progress.allowed, 0.0)
-        and rise > max(LEAST_DRIFT * size, sds * noise)
-    )
+    best, newest, earlier = progress.best, progress.last[-SMOOTHED:], progress.last[:-SMOOTHED]
+    size = math.sqrt(initial * best) if initial > best > 0 else abs(initial)
+    least = max(factor * best, MORE * progress.allowed, best + LEAST_DRIFT * size, 0.0)
+    if len(newest) < SMOOTHED or value <= least:
+        return False
+    if value - best > sds * spread(newest, value):
+        return True
+    least = max(least, LASTING_DRIFT * best)
+    if len(earlier) < SMOOTHED or min(value, middle(sorted(earlier))) <= least:
+        return False
+    roots = sorted(map(root, progress.last))
+    rise = middle(roots) - root(best)
+    return rise > LASTING_NOISE * spread(roots, middle(roots))
 
 
 def has_got_anywhere(progress: Progress, initial: float) -> bool:

@@ -31,7 +31,7 @@ APART = 4  # batches between the states by which a network is found dead
 LEAST_WAIT, MOST_WAIT = 32, 1024
 LAST = 2 * CHECKS + 2  # batches of training in which the last drift can still be verified
 MOST_ANEW = 1
-ANNEALED = (0.15, 0.05)  # shares of the training that are left when the rate is lowered for its end
+ANNEALED = (0.1, 0.03)  # shares of the training that are left when the rate is lowered for its end
 NEW_LEVEL = 16  # finite bad losses in a row at proven weights that are the data's new level
 MOST_RUNNING = 128  # bad batches in a row at proven weights after which nothing helps
 
@@ -45,6 +45,7 @@ def is_due(options: Options, state: State, n_left: int | None = None) -> bool:
         or state.search is not None
         or state.check is not None
         or bool(state.pending)
+        or state.seems_to_drift
         or (state.since_trouble is not None and state.since_trouble < NEAR)
         or (state.watch.n_marks > 0 and state.watch.since + 1 >= APART)
     )
@@ -175,10 +176,12 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
         if seen.kept and seen.losses[0] <= value:  # so that the state itself is as good
             state = state._replace(progress=_progress.improved(progress, value))
             decision = decision._replace(keep=("proven", "best"))
-    elif value is not None and seen.kept:
+    elif value is not None:
         initial = _limit.initial_level(levels)
         at_the_end = seen.n_left is not None and seen.n_left <= LAST
-        if _progress.has_drifted(progress, value, initial, at_the_end):
+        has_drifted = _progress.has_drifted(progress, value, initial, at_the_end)
+        state = state._replace(seems_to_drift=has_drifted and not seen.kept)
+        if has_drifted and seen.kept:
             evidence = Rejected(seen.where, value, progress.best)
             state, other = check_drift(state, value, evidence)
             return state, _joined(decision, other)

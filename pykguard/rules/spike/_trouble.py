@@ -19,6 +19,7 @@ from pykguard.rules.spike._types import (
 
 CHECKS, MOST_CHECKS = 5, 40  # finite losses at either state that verify a drift; batches for it
 
+BEYOND_CHANCE = 2.5  # standard errors
 LOWER = 1.5  # times what is measured at the best state: the drifted one is worse, whatever the data
 
 
@@ -79,7 +80,9 @@ def go_on_checking(options: Options, state: State, loss: float) -> tuple[State, 
         check = check._replace(at_best=losses) if is_at_best else check._replace(at_drifted=losses)
     check = check._replace(n=check.n + 1)
     state = state._replace(check=check)
-    if min(len(check.at_best), len(check.at_drifted)) < CHECKS and check.n < MOST_CHECKS:
+    has_enough = min(len(check.at_best), len(check.at_drifted)) >= CHECKS
+    is_open = not has_enough or (is_rate(state, check) and not _is_clear(state, check))
+    if is_open and check.n < MOST_CHECKS:
         slot: Slot = "drifted" if is_at_best else "best"
         return state, Decision("checking", put_back=slot, scale=state.scale)
     return _drift_checked(options, state, check)
@@ -89,7 +92,7 @@ def _drift_checked(options: Options, state: State, check: Check) -> tuple[State,
     """Say which it was: the rate, or the data, so that training goes on where it was."""
     best, at_best = state.progress.best, _median(check.at_best)
     state = state._replace(check=None)
-    if is_rate(state, check):
+    if is_rate(state, check) and _is_clear(state, check):
         evidence = Rejected(check.where, check.drifted, best)
         return weights_at_fault(options, state, "drift", evidence)
     is_high = at_best > 0.5 * (best + check.drifted)
@@ -110,6 +113,20 @@ def is_rate(state: State, check: Check) -> bool:
     between = 0.5 * (state.progress.best + check.drifted)
     at_best, at_drifted = _median(check.at_best), _median(check.at_drifted)
     return at_drifted > between and (at_best <= between or at_drifted > LOWER * at_best)
+
+
+def _is_clear(state: State, check: Check) -> bool:
+    """Whether the losses at the drifted state are higher beyond chance: their medians' cube roots.
+
+    The standard error of a median of `n` normal values is 1.25 / sqrt(n) times their deviation.
+    """
+    n = min(len(check.at_best), len(check.at_drifted))
+    if n == 0:
+        return True
+    roots = sorted(map(_limit.root, state.progress.last))
+    error = 1.25 * _limit.spread(roots, _limit.middle(roots)) * math.sqrt(2 / n)
+    rise = _limit.root(_median(check.at_drifted)) - _limit.root(_median(check.at_best))
+    return rise > BEYOND_CHANCE * error
 
 
 def _median(losses: tuple[float, ...]) -> float:

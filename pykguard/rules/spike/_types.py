@@ -106,6 +106,7 @@ class State(NamedTuple):
     n_batches: int = 0
     since_trouble: int | None = None  # batches; None before there was any
     since_kept: int = 0
+    seems_to_drift: bool = False  # and there was no state of the batch to verify it by
     n_rollbacks: int = 0
 
 
