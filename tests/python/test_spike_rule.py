@@ -165,7 +165,7 @@ def test_a_slow_rise_of_the_data_costs_no_rate():
     assert run.rule.scale == 1.0 and run.state[-1] == 899
 
 
-@each_interval
+@pytest.mark.parametrize("interval", [1, 120])
 @pytest.mark.parametrize("is_rate", [True, False])
 def test_a_lasting_rise_is_found_though_losses_differ_much(is_rate, interval):
     curve = falling(900) * np.random.default_rng(3).gamma(3, 1 / 3, size=900)
@@ -177,7 +177,7 @@ def test_a_lasting_rise_is_found_though_losses_differ_much(is_rate, interval):
     run = Run(loss, 900, interval=interval)
     assert (run.rule.scale < 1.0) is is_rate
     if is_rate:
-        assert run.scales[500] < 1.0 and not any(400 <= each < 440 for each in run.state)
+        assert run.scales[460] < 1.0 and not any(400 <= each < 430 for each in run.state)
     else:
         assert "drift is data" in run.causes
 
