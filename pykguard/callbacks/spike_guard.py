@@ -121,7 +121,8 @@ class SpikeGuard(Recorder):
     Raises:
         OptionTypeError, OptionValueError: An option cannot be used.
         MonitorError: A `train_step` of the user's own does not update the model's loss tracker.
-        UnsupportedError: The model is trained in several processes of TensorFlow.
+        UnsupportedError: The model is trained in several processes of TensorFlow, or on several
+            replicas with a Keras such as 3.7, whose metrics do not tell them apart.
 
     Example:
         >>> guard = SpikeGuard(verbose=1)

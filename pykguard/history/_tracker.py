@@ -16,6 +16,7 @@ from weakref import WeakMethod
 import keras
 import numpy as np
 
+from pykguard._errors import UnsupportedError
 from pykguard._framework import backend_of, is_legacy, replicas_of, to_numpy
 from pykguard.history._rate import StepRate, rate_of
 
@@ -223,6 +224,7 @@ def install(model: Any) -> Reader:
         return Reader(model, tracker)
     with _scope(model):
         tracker = kind(rate_of(model), size)
+    _require_one_for_each_replica(tracker)
     # Past Keras' attribute tracking, which would list the metric twice.
     object.__setattr__(place, name, tracker)
     if legacy or model.built:
@@ -237,6 +239,18 @@ def _scope(model: Any) -> Any:
     if backend_of(model) != "tensorflow":
         return nullcontext()
     return model.distribute_strategy.scope()
+
+
+def _require_one_for_each_replica(tracker: Any) -> None:
+    """Refuse metrics that add up what the replicas measure as soon as they measure it."""
+    if isinstance(tracker, EagerLossTracker) or len(replicas_of(tracker.n_added)) == 1:
+        return
+    variable = tracker.n_added.value if isinstance(tracker, LossTracker) else tracker.n_added
+    if variable.synchronization.name != "ON_READ":
+        raise UnsupportedError(
+            "SpikeGuard needs a Keras whose metrics keep what each replica measures, "
+            f"got {keras.__version__}: use a newer one, or one replica"
+        )
 
 
 def _kind(model: Any) -> Any:

@@ -77,7 +77,11 @@ def test_rates_that_are_reset_under_mirrored_strategy():
 @pytest.mark.parametrize("library", ["keras", "tf_keras"])
 def test_spikes_under_mirrored_strategy(library):
     pytest.importorskip(library)
-    one_batch, rate, uneven = run("mirrored_spikes.py", [library])
+    results = run("mirrored_spikes.py", [library])
+    if library == "keras" and keras.__version__.startswith("3.7."):
+        assert "whose metrics keep what each replica measures, got 3.7" in results[0]["refused"]
+        return
+    one_batch, rate, uneven = results
     assert one_batch["rescued"] == one_batch["spared"]
     assert one_batch["losses"][0] == pytest.approx(one_batch["losses"][1], rel=1e-6)
     assert one_batch["events"] == [[13, "rollback", "is not finite: bad data, skipped"]]

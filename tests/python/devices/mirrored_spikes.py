@@ -70,7 +70,11 @@ def state(model):
 
 
 spared, rescued = make(), make()
-_, loss = trained(spared, left_out={BAD})
+try:
+    _, loss = trained(spared, left_out={BAD})
+except pykguard.UnsupportedError as error:
+    common.report(refused=str(error))
+    sys.exit()
 guard, rescued_loss = trained(rescued, bad={BAD})
 common.report(
     spared=state(spared),
