@@ -118,6 +118,32 @@ def test_distributions_on_jax():
     assert len(set(model_parallel["plain"])) > 1
 
 
+@helpers.only_on("jax", "keras.distribution is for JAX")
+def test_spikes_under_distributions_on_jax():
+    results = run("jax_spikes.py", [])
+    assert len(results) == 2
+    for result in results:
+        assert len(result["spared"]) == 4 and result["rescued"] == result["spared"]
+        assert result["losses"][1] == result["losses"][0]
+        assert result["events"] == [[13, "rollback", "is not finite: bad data, skipped"]]
+        assert result["scale"] < 0.01
+        assert result["course"][-1] < 0.5 * result["course"][1]
+
+
+@helpers.only_on("torch", "DistributedDataParallel is PyTorch's")
+def test_spikes_under_distributed_data_parallel():
+    [port] = free_ports(1)
+    one, other = run("torch_ddp_spikes.py", [0, port], [1, port])
+    assert [one["rank"], other["rank"]] == [0, 1]
+    for result in (one, other):
+        assert result["rescued"] == result["spared"]
+        assert result["events"] == [[13, "rollback", "is not finite: bad data, skipped"]]
+        assert result["course"][-1] < 0.5 * result["course"][0]
+    assert one["scale"] < 0.01
+    for same in ("decisions", "weights", "scale"):
+        assert one[same] == other[same]
+
+
 @helpers.only_on("torch", "DistributedDataParallel is PyTorch's")
 def test_distributed_data_parallel():
     [port] = free_ports(1)

@@ -15,12 +15,10 @@ else:
 
 import numpy as np  # noqa: E402
 import tf_data  # noqa: E402
+from spiked import BAD, ROWS, Batches, X, Y  # noqa: E402
 
 import pykguard  # noqa: E402
 from pykguard._framework import replicas_of  # noqa: E402
-
-X, Y = common.data(rows=320)
-ROWS, BAD = 16, 13
 
 
 def make(rate=0.01):
@@ -38,26 +36,9 @@ def make(rate=0.01):
     return model
 
 
-class Batches:
-    """One epoch, without the batches that are left out; a bad one's row is the second replica's."""
-
-    def __init__(self, bad=(), left_out=()):
-        self.places = [place for place in range(40) if place not in left_out]
-        self.bad = bad
-
-    def __len__(self):
-        return len(self.places)
-
-    def __getitem__(self, index):
-        start = self.places[index] * ROWS % len(X)
-        x, y = X[start : start + ROWS].copy(), Y[start : start + ROWS].copy()
-        if self.places[index] in self.bad:
-            x[ROWS - 2] = np.nan
-        return x, y
-
-
 def trained(model, epochs=1, **which):
-    guard, data = pykguard.SpikeGuard(), tf_data.dataset(Batches(**which), ROWS)
+    guard = pykguard.SpikeGuard(interval=1)
+    data = tf_data.dataset(Batches(**which), ROWS)
     history = model.fit(data, epochs=epochs, verbose=0, callbacks=[guard])
     return guard, history.history["loss"]
 

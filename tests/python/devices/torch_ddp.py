@@ -1,64 +1,15 @@
-"""Keras on PyTorch with DistributedDataParallel over gloo; usage: torch_ddp.py RANK PORT."""
+"""The guards of epochs under DistributedDataParallel; usage: torch_ddp.py RANK PORT."""
 
-import gc
-import os
-import sys
+import common
+import keras
+import numpy as np
+import poison
+import torch
+from distributed_torch import leave, make, rank, state
 
-rank, port = int(sys.argv[1]), sys.argv[2]
-os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, GLOO_SOCKET_IFNAME="lo")
+import pykguard
 
-import common  # noqa: E402
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import poison  # noqa: E402
-import torch  # noqa: E402
-from torch.nn.parallel import DistributedDataParallel  # noqa: E402
-
-import pykguard  # noqa: E402
-
-torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
 X, Y = (array[rank::2] for array in common.data())  # each process has its own half
-
-
-class Network(keras.Model):
-    """Trains itself through a DistributedDataParallel that wraps its layers."""
-
-    def __init__(self):
-        super().__init__()
-        layers = [
-            keras.Input((3,)),
-            keras.layers.Dense(8, activation="tanh"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dense(1),
-        ]
-        self.inner = keras.Sequential(layers)
-        object.__setattr__(self, "parallel", DistributedDataParallel(self.inner))
-
-    def call(self, inputs, training=False):
-        return self.inner(inputs, training=training)
-
-    def train_step(self, batch):
-        x, y = batch
-        self.zero_grad()
-        loss = self.compute_loss(x=x, y=y, y_pred=self.parallel(x, training=True))
-        self._loss_tracker.update_state(loss, sample_weight=x.shape[0])
-        loss.backward()
-        weights = self.trainable_weights
-        with torch.no_grad():
-            self.optimizer.apply([w.value.grad for w in weights], weights)
-        return {"loss": self._loss_tracker.result()}
-
-
-def make():
-    keras.utils.set_random_seed(1)
-    model = Network()
-    model.compile(keras.optimizers.Adam(0.01), "mse")
-    return model
-
-
-def state(model):
-    variables = model.variables + model.optimizer.variables
-    return [keras.ops.convert_to_numpy(v) for v in variables]
 
 
 def mean_of_batch_norm(model):
@@ -132,10 +83,5 @@ report("fit", plain, rescued, no_guard, guard, best=best, broken=broken_epochs)
 plain, no_guard = run_loop(set())
 rescued, guard = run_loop({common.BAD_EPOCH})
 report("loop", plain, rescued, no_guard, guard, best=[guard.best])
-# Gloo aborts a process that ends while another one still talks to it.
 del plain, rescued, no_guard, guard, keep, broken
-gc.collect()
-torch.distributed.barrier()
-torch.distributed.destroy_process_group()
-sys.stdout.flush()
-os._exit(0)  # nor do its threads always survive the end of the interpreter
+leave()
