@@ -34,6 +34,7 @@ MOVING = "weights moving during the epoch"
 BATCH_NORM = "BatchNorm: batch against moving statistics"
 DROPOUT = "dropout and other training-only layers"
 PENALTY = "regularisation"
+TAKEN_BACK = "batches that a guard took back"
 UNKNOWN = "not attributed"
 
 
@@ -150,7 +151,8 @@ def _differences(facts: Facts) -> Iterator[Difference]:
         if total == total and (total or minus != "evaluate_data"):
             known = {cause: amount for cause, amount in parts.items() if amount == amount}
             if len(known) < len(parts):
-                known[UNKNOWN] = total - sum(known.values())
+                rest = TAKEN_BACK if facts.taken_back else UNKNOWN
+                known[rest] = total - sum(known.values())
             yield Difference(facts.epoch, of, minus, total, known)
 
 
@@ -170,8 +172,15 @@ def _to_batches(facts: Facts) -> dict[str, float]:
     """What lies between History's number and the mean of the batches' own losses."""
     return {
         CHANGED: facts.history - facts.tracked,
-        RESET if facts.resets else FLOAT: facts.tracked - facts.weighted_mean,
+        _between(facts): facts.tracked - facts.weighted_mean,
     }
+
+
+def _between(facts: Facts) -> str:
+    """What makes Keras' running mean differ from the mean of all batches."""
+    if facts.taken_back:
+        return TAKEN_BACK
+    return RESET if facts.resets else FLOAT
 
 
 def _rounded(value: float, verbose: int) -> float:

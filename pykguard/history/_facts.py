@@ -24,6 +24,7 @@ class Facts:
         last_logged: What was logged after its last batch.
         logged: What was logged at its end, when every callback had seen it.
         resets: How often the running mean was started anew within the epoch.
+        taken_back: How often a guard took batches of it back, as SpikeGuard does.
         exact: Whether all its batches' own losses are known: 1 or 0.
         history: What History holds.
         verbose: 0, 1 or 2, as `fit` was told.
@@ -48,6 +49,7 @@ class Facts:
     last_logged: float = math.nan
     logged: float = math.nan
     resets: int = 0
+    taken_back: int = 0
     exact: int = 1
     history: float = math.nan
     verbose: int = 0

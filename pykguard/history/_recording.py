@@ -226,10 +226,8 @@ class Recording:
         facts.logged = dict(numbers_in(logs)).get("loss", math.nan)
         if self._bar.averages_at_end:
             facts.bar_average = self._bar.at_end(facts.logged)
-        self._take_events()
-
-    def _take_events(self) -> None:
-        for event in self._companions.new_events() if self._companions else []:
+        for event in self._companions.new_events():
+            facts.taken_back += _takes_batches_back(event) and event.epoch == facts.epoch
             self._events.append(event)
             self._outlets.event(event)
 
@@ -238,6 +236,10 @@ class Recording:
         if self._open is not None:
             self._outlets.facts(self._open[0])
             self._open = None
+
+
+def _takes_batches_back(event: Event) -> bool:
+    return event.batch is not None and event.action in ("rollback", "restore")
 
 
 def _steps_per_execution(model: Any) -> int:

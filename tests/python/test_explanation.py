@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from pykguard import LossHistory, RevertOnLossIncrease
+from pykguard import LossHistory, RevertOnLossIncrease, SpikeGuard
 from pykguard.history import _explanation as causes
 
 
@@ -420,3 +420,31 @@ def test_before_a_fit_there_is_nothing_to_explain():
     explained = LossHistory().explain()
     assert len(explained) == 0 and explained.differences == []
     assert str(explained) == "no epoch yet"
+
+
+# ---------------------------------------------------------------- guards
+@pytest.mark.parametrize("bad", [1e4, float("nan")])
+def test_batches_that_a_guard_took_back_are_named(bad):
+    x, y = helpers.line(64 * 16)
+    y += 8
+    y[20 * 16 + 3] *= np.float32(bad)
+    history, guard = LossHistory(), SpikeGuard(interval=1)
+    model = helpers.dense_model("sgd")
+    model.fit(x, y, batch_size=16, shuffle=False, verbose=0, callbacks=[guard, history])
+    assert [event.batch for event in guard.events] == [20]
+    own = history.batches["loss"]
+    [total] = history.epochs["loss"]
+    accepted = np.delete(own, 20).mean()
+    assert total == pytest.approx(accepted, rel=1e-6)  # so that it is the guard's doing
+    parts = {
+        (of, minus, cause): amount
+        for _, of, minus, cause, amount in zip(*history.explain().parts.values(), strict=True)
+    }
+    taken_back = parts["history", "last_batch", causes.TAKEN_BACK]
+    if np.isnan(bad):
+        assert taken_back == pytest.approx(total - own[-1], rel=1e-9)
+    else:
+        assert taken_back == pytest.approx(accepted - own.mean(), rel=1e-4)
+        assert parts["history", "last_batch", causes.AVERAGE] == pytest.approx(own.mean() - own[-1])
+    assert causes.UNKNOWN not in {cause for _, _, cause in parts}
+    assert causes.FLOAT not in {cause for _, _, cause in parts}
