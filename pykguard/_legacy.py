@@ -8,7 +8,7 @@ from weakref import WeakMethod
 import tensorflow as tf
 import tf_keras
 
-from pykguard.history._tracker import tell
+from pykguard.history._tracker import COLUMNS, number_of, tell
 from pykguard.learning_rate._schedule import Adjusted
 
 
@@ -45,14 +45,16 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
         self.size = size
         self.rate = rate
         self.listeners: list[WeakMethod[Any]] = []
-        self.recent = self.add_weight(name="recent", shape=(size, 3), initializer="zeros")
+        self.recent = self.add_weight(
+            name="recent", shape=(size, len(COLUMNS)), initializer="zeros"
+        )
         self.n_added = self.add_weight(name="n_added", initializer="zeros", dtype="int32")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> Any:
         """Add one batch's loss; called by tf_keras, inside the compiled step."""
         added = super().update_state(values, sample_weight=sample_weight)
         weight = 1 if sample_weight is None else sample_weight
-        row = (values, weight, self.rate.in_step())
+        row = (values, weight, self.rate.in_step(), number_of(self.n_added + 1))
         row = tf.stack([tf.reduce_mean(tf.cast(each, self.recent.dtype)) for each in row])
         # Of a strategy's variable only the replica's own handle can be written to in part.
         kept = tf.raw_ops.ResourceScatterUpdate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from pykguard._optimizers import innermost, optimizers
 from pykguard.learning_rate import scale_velocities
 from pykguard.rules.spike import Moves, Slot
 from pykguard.snapshots import Snapshot, Snapshots
+
+SMALL = 1e-25  # of a square in single precision: below it digits are lost
 
 
 class Kept(NamedTuple):
@@ -106,10 +109,7 @@ class Slots:
         states = [self._values("first"), self._values("middle"), self._values("before")]
         moves = []
         for kernel in kernels:
-            a, b, c = (state[id(kernel)] for state in states)
-            one, other = _move(a, b), _move(b, c)
-            lengths = float(np.linalg.norm(one)), float(np.linalg.norm(other))
-            moves.append(Moves(*lengths, float(np.dot(one, other))))
+            moves.append(_moves(*(_as_vector(state[id(kernel)]) for state in states)))
         return moves
 
     def _values(self, slot: Slot) -> dict[int, Any]:
@@ -118,8 +118,20 @@ class Slots:
         return {id(part.variable): copy for part, copy in pairs}
 
 
-def _move(start: Any, end: Any) -> Any:
-    return (to_numpy(end).astype("float64") - to_numpy(start).astype("float64")).ravel()
+def _as_vector(value: Any) -> Any:
+    vector = np.ravel(to_numpy(value))
+    return vector.astype("float32") if vector.dtype.itemsize < 4 else vector
+
+
+def _moves(first: Any, middle: Any, last: Any) -> Moves:
+    """How a kernel moved; in double precision only if a square is too large or too small else."""
+    one, other = middle - first, last - middle
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        squares = float(np.dot(one, one)), float(np.dot(other, other))
+        dot = float(np.dot(one, other))
+    if one.dtype == np.float64 or all(SMALL < square < math.inf for square in squares):
+        return Moves(math.sqrt(squares[0]), math.sqrt(squares[1]), dot)
+    return _moves(*(each.astype("float64") for each in (first, middle, last)))
 
 
 def _nothing() -> None:

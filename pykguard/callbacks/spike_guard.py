@@ -76,11 +76,11 @@ class SpikeGuard(Recorder):
     - **The rate at fault later**: back to the state with the best median of 16 losses, and the rate
       times `lr_factor`, as "bold driver" methods do (Vogl et al., 1988; Battiti, 1989).
     - **A slow rise**: where that median is above 1.5 times its best by more than 3 robust standard
-      deviations of those 16, or above twice its best for 32 losses and, in cube roots, by 1.25 of
-      theirs, batches are measured at the best state and at the present one by turns, 5 to 20 at
-      each. The rate is at fault if those at the present one are higher by 2.5 standard errors, and
-      only they are high or they are 1.5 times as high. Right before the end of training, 1.2 times
-      its best by one deviation is enough to look.
+      deviations of those 16, or for 32 losses above twice its best, by a tenth of `L0` and, in cube
+      roots, by 1.25 of theirs, batches are measured at the best state and at the present one by
+      turns, 5 to 20 at each. The rate is at fault if those at the present one are higher by 2.5
+      standard errors, and only they are high or they are 1.5 times as high. Right before the end of
+      training, 1.2 times its best by one deviation is enough to look.
     - **A bad first batch**: where one of the next losses is 30 times lower, training begins anew,
       with that loss as the normal one.
     - **A dead network**, of which more than half of the kernels get no gradients, begins anew. Its
@@ -108,10 +108,11 @@ class SpikeGuard(Recorder):
             Defaults to 6.
         warmup: Number of accepted losses before the median and its deviation are trusted.
             Defaults to 32.
-        interval: A state is kept before every so many batches; in the warm-up, in trouble and in
-            the 64 batches after it before each. A bad batch with no state from right before it
-            takes training back to the last one that was proven. None means 32.
-            Defaults to None.
+        interval: A state is kept before every so many batches at most: at first before the batches
+            0, 1, 2, 4, 8, ..., in the last 12 batches before every fourth, in trouble and in the
+            64 batches after it before each. A bad batch with no state from right before it takes
+            training back to the last one that was proven; with 1 there always is one. None means
+            32. Defaults to None.
         lr_factor: What the rate is multiplied by where it is at fault, above 0 and below 1.
             Defaults to 0.5.
         max_rollbacks: After that many roll-backs training stops with the best state in place; None

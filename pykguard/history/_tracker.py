@@ -21,7 +21,8 @@ from pykguard._framework import backend_of, is_legacy, replicas_of, to_numpy
 from pykguard.history._rate import StepRate, rate_of
 
 SIZE = 256
-COLUMNS = ("loss", "size", "learning_rate")
+COLUMNS = ("loss", "size", "learning_rate", "number")
+NUMBERS = 2**22  # batches after which their numbers begin anew, so that float32 holds them
 
 
 def tell(listeners: list[WeakMethod[Any]]) -> None:
@@ -31,6 +32,11 @@ def tell(listeners: list[WeakMethod[Any]]) -> None:
         method = listener()
         if method is not None:
             method()
+
+
+def number_of(n_added: Any) -> Any:
+    """The number of a batch, by which those that are remembered are known; 0 is none."""
+    return n_added % NUMBERS
 
 
 class LossTracker(keras.metrics.Mean):
@@ -53,8 +59,9 @@ class LossTracker(keras.metrics.Mean):
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add one batch's loss; called by Keras, inside the compiled step."""
         size = 1 if sample_weight is None else sample_weight
-        row = [_scalar(each, self.recent.dtype) for each in (values, size, self.rate.in_step())]
         n_added = self.n_added.value  # JAX takes no variables
+        columns = (values, size, self.rate.in_step(), number_of(n_added + 1))
+        row = [_scalar(each, self.recent.dtype) for each in columns]
         if keras.backend.backend() == "tensorflow":
             self._update_in_place(values, sample_weight, row, n_added)
             return
@@ -117,8 +124,8 @@ class EagerLossTracker(keras.metrics.Mean):
         super().update_state(values, sample_weight=sample_weight)
         loss = values.detach().mean() if hasattr(values, "detach") else values
         size = 1 if sample_weight is None else sample_weight
-        self.recent.append((loss, size, self.rate.in_step()))
         self.n_added += 1
+        self.recent.append((loss, size, self.rate.in_step()))
 
     def reset_state(self) -> None:
         """Start a new mean; what was remembered stays."""
@@ -136,22 +143,36 @@ class Reader:
     def __init__(self, model: Any, tracker: Any) -> None:
         self._model = model
         self.tracker = tracker
+        self._is_eager = isinstance(tracker, EagerLossTracker)
+        is_tensorflow = backend_of(model) == "tensorflow"
+        self._replicas = replicas_of(tracker.recent) if is_tensorflow else ()
 
     def n_added(self) -> int:
         """How many batches were ever added."""
-        if isinstance(self.tracker, EagerLossTracker):
-            return self.tracker.n_added
+        if self._is_eager:
+            return self.tracker.n_added  # type: ignore[no-any-return]
         return int(read_metric(self._model, self.tracker.n_added)[0])
 
     def last(self, n: int, n_added: int) -> np.ndarray[Any, Any] | None:
         """The newest `n` rows of loss, size and rate, oldest first; None unless `n_added` were."""
-        if self.n_added() != n_added:
-            return None
-        if isinstance(self.tracker, EagerLossTracker):
+        if self._is_eager:
+            if self.tracker.n_added != n_added:
+                return None
             return _as_rows(list(self.tracker.recent)[len(self.tracker.recent) - n :])
-        places = np.arange(n_added - n, n_added) % self.tracker.size
-        recent = [rows[places] for rows in read_metric(self._model, self.tracker.recent)]
+        size = self.tracker.size
+        recent = self._read_recent()
+        newest, oldest = recent[0][(n_added - 1) % size, -1], recent[0][n_added % size, -1]
+        if newest != number_of(n_added) or oldest != number_of(max(n_added + 1 - size, 0)):
+            return None
+        first, end = (n_added - n) % size, (n_added - 1) % size + 1
+        places = slice(first, end) if first < end else np.arange(first, size + end) % size
+        recent = [np.array(rows[places, :-1]) for rows in recent]
         return recent[0] if len(recent) == 1 else _of_all_replicas(np.stack(recent))
+
+    def _read_recent(self) -> list[Any]:
+        if self._replicas:
+            return [_read_at_once(each) for each in self._replicas]
+        return read_metric(self._model, self.tracker.recent)
 
     def mean(self) -> float:
         """The running mean as Keras would log it now: 0 where nothing was added."""
@@ -167,10 +188,11 @@ def _of_all_replicas(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     losses, sizes = rows[..., 0], rows[..., 1]
     weighted = np.where(sizes == 0, 0.0, losses * sizes).sum(axis=0)
     size = sizes.sum(axis=0)
-    return np.stack([weighted / np.where(size == 0, 1.0, size), size, rows[0, :, 2]], axis=1)
+    mean = weighted / np.where(size == 0, 1.0, size)
+    return np.stack([mean, size, rows[0, :, 2]], axis=1)
 
 
-def _as_rows(kept: list[tuple[Any, Any, Any]]) -> np.ndarray[Any, Any]:
+def _as_rows(kept: list[tuple[Any, ...]]) -> np.ndarray[Any, Any]:
     """Rows of tensors and numbers of PyTorch, fetched a column at a time."""
     import torch
 

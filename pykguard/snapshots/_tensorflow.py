@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -28,34 +28,28 @@ class TensorFlowSnapshots(Snapshots):
         self._readers: dict[tuple[int, ...], _Made] = {}
         self._writers: dict[tuple[int, ...], _Made] = {}
         self._checkers: dict[tuple[int, ...], _Made] = {}
-        self._lookers: dict[tuple[int, ...], _Made] = {}
-        self._sizes: dict[tuple[int, ...], _Made] = {}
+        self._plans: dict[Any, _Plan] = {}
         self._adders: dict[tuple[Any, ...], Any] = {}
         self._counter: Any = None
         self._thread = ThreadPoolExecutor(1, "pykguard-check")
 
     def look(self) -> Look:
         """Read the state, and check the smallest variables, 8 MiB in all; see the base class."""
-        parts = self._parts(self.variables())
-        small, _ = self._split(self._judged(parts))
-        checked = [part for part in small if part.handle.dtype.is_floating]
-        handles = [part.handle for part in parts]
-        looker = _kept(
-            self._lookers,
-            [*handles, *(part.handle for part in checked)],
-            lambda both: _compile_look(handles, both[len(handles) :]),
-        )
-        finite, *tensors = looker.made()
-        by_handle = {id(handle): t for handle, t in zip(handles, tensors, strict=True)}
-        suspects = [p for p, so in zip(checked, finite.numpy(), strict=True) if not so]
-        broken = _confirmed(suspects, lambda hs: [by_handle[id(h)] for h in hs])
-        return Look(self._agreed(_each_name(broken)), self._snapshot(parts, tensors))
+        plan = self._plan()
+        finite, *tensors = plan.look()
+        broken: list[Part] = []
+        if not finite.numpy().all():
+            pairs = zip(plan.parts, tensors, strict=True)
+            by_handle = {id(part.handle): tensor for part, tensor in pairs}
+            suspects = [p for p, so in zip(plan.checked, finite.numpy(), strict=True) if not so]
+            broken = _confirmed(suspects, lambda handles: [by_handle[id(h)] for h in handles])
+        return Look(self._agreed(_each_name(broken)), self._snapshot(plan.parts, tensors))
 
     def check_rest(
         self, snapshot: Snapshot, if_good: Callable[[], None]
     ) -> Callable[[], list[str]] | None:
         """Check the larger variables on a thread beside the training; see the base class."""
-        _, large = self._split(self._judged(snapshot.parts))
+        large = self._plan_of(snapshot).large
         if not large:
             return None
         copies = {id(p.handle): c for p, c in zip(snapshot.parts, snapshot.copies, strict=True)}
@@ -70,10 +64,31 @@ class TensorFlowSnapshots(Snapshots):
         checked = self._thread.submit(check)
         return lambda: self._agreed(checked.result())
 
-    def _split(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
-        is_small = _kept(self._sizes, [part.handle for part in parts], _are_small).made
-        small = [part for part, so in zip(parts, is_small, strict=True) if so]
-        return small, [part for part, so in zip(parts, is_small, strict=True) if not so]
+    def _plan(self) -> _Plan:
+        """How to look at the variables as they are now, found out once for them."""
+        variables = self.variables()
+        key = (*map(id, variables), frozenset(self._not_judged))
+        if key not in self._plans:
+            if len(self._plans) >= 3:
+                self._plans.clear()
+            self._plans[key] = self._new_plan(variables, tuple(self._parts(variables)))
+        return self._plans[key]
+
+    def _plan_of(self, snapshot: Snapshot) -> _Plan:
+        """The one by which a snapshot was taken."""
+        for plan in self._plans.values():
+            if plan.parts is snapshot.parts:
+                return plan
+        return self._new_plan([part.variable for part in snapshot.parts], snapshot.parts)
+
+    def _new_plan(self, variables: Sequence[Any], parts: tuple[Part, ...]) -> _Plan:
+        judged = self._judged(parts)
+        is_small = _are_small([part.handle for part in judged])
+        small = [part for part, so in zip(judged, is_small, strict=True) if so]
+        large = [part for part, so in zip(judged, is_small, strict=True) if not so]
+        checked = [part for part in small if part.handle.dtype.is_floating]
+        look = _compile_look([p.handle for p in parts], [p.handle for p in checked])
+        return _Plan(variables, parts, checked, large, look)
 
     def _parts(self, variables: Sequence[Any]) -> list[Part]:
         return [Part(each, v) for v in variables for each in replicas_of(v)]
@@ -127,6 +142,16 @@ class TensorFlowSnapshots(Snapshots):
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
         with tf.device(part.handle.device):
             return tf.identity(tf.cast(array, part.handle.dtype))
+
+
+class _Plan(NamedTuple):
+    """How to look at some variables, which it holds, so that their identities stay theirs."""
+
+    variables: Sequence[Any]
+    parts: tuple[Part, ...]
+    checked: list[Part]  # at once, since they are small
+    large: list[Part]
+    look: Any  # reads all, and says which of `checked` have a finite sum
 
 
 class _Made:

@@ -28,7 +28,7 @@ class Run:
         self.state, self.scale = (), 1.0
         self.slots = dict.fromkeys(("initial", "proven", "best"), ())
         self.rejected, self.causes, self.scales = [], [], []
-        self.stopped, self.n_kept = False, 0
+        self.stopped, self.kept_at = False, []
         self.used = []  # what the rate was scaled by in each execution
         for first in range(0, n, steps):
             batches = range(first, first + steps)
@@ -59,7 +59,7 @@ class Run:
         self.slots.pop("before", None)
         if self.kept:
             self.slots["before"] = self.state
-            self.n_kept += 1
+            self.kept_at.append(t)
 
     def follow(self, decision):
         for slot in decision.keep:

@@ -171,7 +171,7 @@ def test_it_says_so_on_the_console(capsys):
 
 @helpers.only_on("tensorflow", "its ReLU turns NaN into 0")
 def test_a_nan_that_relu_hides_from_the_loss_is_found_in_the_weights():
-    guard, model = SpikeGuard(), relu_model("adam")
+    guard, model = SpikeGuard(interval=1), relu_model("adam")
     fit(model, guard, data=Stream(nan_row, {20, 50}), epochs=3)
     assert np.isfinite(helpers.training_state(model)).all()
     assert {(e.batch, e.reason) for e in guard.events} == {

@@ -58,10 +58,13 @@ def test_losses_of_exactly_zero_do_not_make_the_next_one_bad_data_for_ever():
     assert run.state[-1] == 599 and run.rule.scale == 1.0
 
 
-def test_in_calm_a_state_is_kept_every_so_many_batches():
-    run = Run(on_data(falling(1064)), 1064, interval=10)
-    assert run.n_kept == pytest.approx(32 + 103, abs=9)
-    assert Run(on_data(falling(500)), 500, interval=1).n_kept == 500
+def test_in_calm_states_are_kept_ever_further_apart_up_to_the_interval():
+    curve = on_data(falling(200, noise=0.0))
+    assert Run(curve, 200, interval=32).kept_at == [0, 1, 2, 4, 8, 16, *range(32, 200, 32)]
+    assert Run(curve, 200, interval=10).kept_at == [0, 1, 2, 4, 8, 16, *range(26, 200, 10)]
+    assert Run(curve, 200, interval=1).kept_at == list(range(200))
+    at_the_end = Run(curve, 200, interval=32, n_known=True).kept_at
+    assert at_the_end == [0, 1, 2, 4, 8, 16, *range(32, 161, 32), 187, 191, 195, 199]
 
 
 # ---------------------------------------------------------------- bad data
@@ -83,17 +86,17 @@ def test_the_evidence_is_the_loss_and_the_median_of_the_accepted_ones():
 
 
 def test_with_sparse_states_a_bad_batch_takes_back_those_since_the_last_one():
-    run = Run(on_data(spiked(places=(200,))), 400, interval=16)
+    run = Run(on_data(spiked(places=(201,), noise=0.0)), 400, interval=16)
     lost = set(range(400)) - set(run.state)
-    assert 200 in lost and len(lost) <= 16 and min(lost) > 200 - 16 and max(lost) == 200
+    assert lost == set(range(max(t for t in run.kept_at if t < 201), 202))
     assert [each.cause for each in run.rejected] == ["unclear"]
     assert run.rule.scale == 1.0
 
 
 def test_after_a_bad_batch_every_state_is_kept_so_the_next_one_costs_only_itself():
-    run = Run(on_data(spiked(places=(200, 240))), 400, interval=16)
+    run = Run(on_data(spiked(places=(201, 240), noise=0.0)), 400, interval=16)
     lost = set(range(400)) - set(run.state)
-    assert 240 in lost and not lost & set(range(201, 240))
+    assert 240 in lost and not lost & set(range(202, 240))
     assert [each.cause for each in run.rejected] == ["unclear", "data"]
 
 
@@ -168,18 +171,21 @@ def test_a_slow_rise_of_the_data_costs_no_rate():
 @pytest.mark.parametrize("interval", [1, 100])
 @pytest.mark.parametrize("is_rate", [True, False])
 def test_a_lasting_rise_is_found_though_losses_differ_much(is_rate, interval):
-    curve = falling(900) * np.random.default_rng(3).gamma(3, 1 / 3, size=900)
+    n_cut = n_looked = 0
+    for seed in range(10):
+        curve = falling(650, noise=0.0) * np.random.default_rng(seed).gamma(3, 1 / 3, size=650)
 
-    def loss(t, state, scale):
-        is_high = any(each >= 450 for each in state) and scale == 1.0 if is_rate else t >= 450
-        return float(curve[t]) * (4.0 if is_high else 1.0)
+        def loss(t, state, scale, curve=curve):
+            is_high = any(each >= 450 for each in state) and scale == 1.0 if is_rate else t >= 450
+            return float(curve[t]) * (4.0 if is_high else 1.0)
 
-    run = Run(loss, 900, interval=interval)
-    assert (run.rule.scale < 1.0) is is_rate
-    if is_rate:
-        assert run.scales[510] < 1.0 and not any(450 <= each < 470 for each in run.state)
-    else:
-        assert "drift is data" in run.causes
+        run = Run(loss, 650, interval=interval)
+        n_looked += "drift is data" in run.causes
+        if run.rule.scale < 1.0:
+            n_cut += 1
+            assert min(t for t in range(650) if run.scales[t] < 1.0) >= 450
+            assert not any(450 <= each < 470 for each in run.state)
+    assert n_cut >= 7 if is_rate else n_cut == 0 and n_looked >= 8
 
 
 def test_chance_does_not_put_a_rise_of_the_data_down_to_the_rate():
@@ -204,7 +210,7 @@ def test_weights_that_are_not_finite_are_blamed_on_the_batch_before():
     assert run.state == without(300, 100, 101)
     [rejected] = run.rejected
     assert (rejected.where, rejected.cause, rejected.weights_finite) == (100, "data", False)
-    assert run.rule.evidence.n_bad == 1
+    assert run.rule.n_bad == 1
 
 
 def test_weights_that_each_update_breaks_are_blamed_on_the_rate():
@@ -445,7 +451,7 @@ def test_a_last_batch_that_was_bad_is_not_left_in_the_weights():
 def test_an_execution_is_undone_as_a_whole():
     run = Run(on_data(spiked(places=(202,))), 400, steps=4)
     assert run.state == without(400, 200, 201, 202, 203)
-    assert run.rule.scale == 1.0 and run.rule.evidence.n_bad == 1
+    assert run.rule.scale == 1.0 and run.rule.n_bad == 1
 
 
 def test_a_rate_that_breaks_each_execution_is_found():
@@ -556,8 +562,7 @@ def test_a_loss_is_bad_iff_it_is_above_the_limit(before, loss, threshold, warmup
     [(0, 0, 9.0, 2), (5000, 0, 9.0, 2), (5000, 0, NAN, 4), (300, 100, 9.0, 9), (100, 99, 9.0, 12)],
 )
 def test_bad_data_in_a_row_are_believed_as_long_as_they_are_likely(n_seen, n_bad, loss, expected):
-    evidence = _evidence.Evidence(n_seen, n_bad)
-    n = _evidence.needed(evidence, loss)
+    n = _evidence.needed(n_seen, n_bad, loss)
     assert n == expected
     p = (n_bad + 0.1) / (n_seen + 10)
     assert p**n <= 1e-4 or n == 12

@@ -7,23 +7,21 @@ are taken for the weights' fault when `p**n < 1e-4`.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 UNLIKELY = 1e-4
 FEWEST, MOST = 2, 12
 FEWEST_NAN = 4  # finite weights seldom give a NaN by themselves; rows of data that hold one do
 
 
-class Evidence(NamedTuple):
-    """What is known of how often data are bad."""
+def needed(n_seen: int, n_bad: int, loss: float) -> int:
+    """How many bad batches in a row, the last with this loss, put the blame on the weights.
 
-    n_seen: int = 0
-    n_bad: int = 0
-
-
-def needed(evidence: Evidence, loss: float) -> int:
-    """How many bad batches in a row, the last with this loss, put the blame on the weights."""
-    p = (evidence.n_bad + 0.1) / (evidence.n_seen + 10.0)
+    Args:
+        n_seen: The batches seen so far.
+        n_bad: Those of them that were found bad themselves.
+        loss: The last one's.
+    """
+    p = (n_bad + 0.1) / (n_seen + 10.0)
     n = FEWEST
     while p**n > UNLIKELY and n < MOST:
         n += 1

@@ -4,9 +4,10 @@ The smoothed loss is the median of the last 16 accepted ones. It has drifted iff
 times its best, by more than a tenth of the geometric mean of its best and the level that training
 began at and by more than 3 times the robust standard deviation of those 16, and above 1.2 times
 what was found to be the data's doing before. Where losses differ so much that this says little, it
-has drifted too if it and the median of the 16 losses before are both above twice its best, and that
-of all 32 is higher in cube roots by 1.25 times their deviation. In the last batches of a training,
-whose weights are those that stay, 1.2 times its best and once the deviation are enough.
+has drifted too if it and the median of the 16 losses before are both above twice its best, and
+above it by more than a tenth of the level that training began at, and that of all 32 is higher in
+cube roots by 1.25 times their deviation. In the last batches of a training, whose weights are those
+that stay, 1.2 times its best and once the deviation are enough.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pykguard.rules.spike._limit import middle, root, spread
 SMOOTHED = 16
 ENOUGH = 8  # losses for a smoothed loss that may be the best
 DRIFT, LEAST_DRIFT, MORE, NOISE = 1.5, 0.1, 1.2, 3.0
-LASTING_DRIFT, LASTING_NOISE = 2.0, 1.25  # for twice as many losses; the noise of cube roots
+# For twice as many losses; the least in shares of the initial level, the noise that of cube roots.
+LASTING_DRIFT, LEAST_LASTING, LASTING_NOISE = 2.0, 0.1, 1.25
 LAST_DRIFT, LAST_NOISE = 1.2, 1.0  # in the last batches, which leave the weights that stay
 IMPROVED = 0.01  # of its size: a smoothed loss that is lower by this has made progress
 EARLY = 0.2  # of the initial level: what counts as having got anywhere
@@ -67,7 +69,7 @@ def has_drifted(progress: Progress, value: float, initial: float, at_the_end: bo
         return False
     if value - best > sds * spread(newest, value):
         return True
-    least = max(least, LASTING_DRIFT * best)
+    least = max(least, LASTING_DRIFT * best, best + LEAST_LASTING * abs(initial))
     if len(earlier) < SMOOTHED or min(value, middle(sorted(earlier))) <= least:
         return False
     roots = sorted(map(root, progress.last))

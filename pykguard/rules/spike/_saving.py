@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pykguard.rules.spike._evidence import Evidence
 from pykguard.rules.spike._limit import Levels
 from pykguard.rules.spike._progress import Progress
 from pykguard.rules.spike._types import State
@@ -15,7 +14,8 @@ def to_dict(state: State) -> dict[str, Any]:
     return {
         "levels": {name: list(losses) for name, losses in state.levels._asdict().items()},
         "best": state.progress.best,
-        "evidence": state.evidence._asdict(),
+        "n_seen": state.n_seen,
+        "n_bad": state.n_bad,
         "scale": state.scale,
         "had_trouble": state.had_trouble,
         "is_under_way": state.is_under_way,
@@ -30,7 +30,8 @@ def from_dict(values: dict[str, Any]) -> State:
     return State(
         levels=Levels(**levels),
         progress=Progress(best=values["best"]),
-        evidence=Evidence(**values["evidence"]),
+        n_seen=values["n_seen"],
+        n_bad=values["n_bad"],
         standing="unproven",
         scale=values["scale"],
         had_trouble=values["had_trouble"],

@@ -39,9 +39,7 @@ MOST_RUNNING = 128  # bad batches in a row at proven weights after which nothing
 def is_due(options: Options, state: State, n_left: int | None = None) -> bool:
     """Whether to keep the state before the next batch, after which `n_left` are to come."""
     return (
-        (n_left is not None and n_left <= LAST)
-        or state.since_kept + 1 >= options.interval
-        or len(state.levels.recent) < options.warmup
+        state.since_kept + 1 >= _interval(options, state, n_left)
         or state.search is not None
         or state.check is not None
         or bool(state.pending)
@@ -49,6 +47,12 @@ def is_due(options: Options, state: State, n_left: int | None = None) -> bool:
         or (state.since_trouble is not None and state.since_trouble < NEAR)
         or (state.watch.n_marks > 0 and state.watch.since + 1 >= APART)
     )
+
+
+def _interval(options: Options, state: State, n_left: int | None) -> float:
+    """How many batches apart states are kept in calm: at first as many as there were before."""
+    at_the_end = n_left is not None and n_left <= LAST
+    return min(options.interval, max(1.0, 0.5 * state.n_batches), APART if at_the_end else math.inf)
 
 
 def step(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
@@ -72,7 +76,7 @@ def _judged(options: Options, state: State, seen: Seen) -> tuple[State, Decision
         n_batches=state.n_batches + n,
         since_trouble=None if state.since_trouble is None else state.since_trouble + n,
         since_kept=0 if seen.kept else state.since_kept + n,
-        evidence=state.evidence._replace(n_seen=state.evidence.n_seen + 1),
+        n_seen=state.n_seen + 1,
     )
     if state.check is not None:
         return go_on_checking(options, state, first)
@@ -144,7 +148,7 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
         return state, Decision("unclear", put_back="suspect", scale=state.scale)
     settled = tuple(each._replace(cause="data") for each in state.pending)
     n_broken = state.n_broken if state.standing == "unproven" else 0
-    n_bad = state.evidence.n_bad + len(settled) + state.n_within + n_broken
+    n_bad = state.n_bad + len(settled) + state.n_within + n_broken
     levels, progress = state.levels, state.progress
     for loss in seen.losses:
         levels = _limit.add(levels, loss, options.window)
@@ -152,7 +156,7 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
     state = state._replace(
         levels=levels,
         progress=progress,
-        evidence=state.evidence._replace(n_bad=n_bad),
+        n_bad=n_bad,
         standing="unproven",
         is_retry=False,
         pending=(),
@@ -172,6 +176,7 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
     if value is not None and not state.is_under_way and math.isinf(progress.best):
         progress = progress._replace(best=_limit.initial_level(levels))  # the best state is initial
         state = state._replace(progress=progress)
+    seems_to_drift = False
     if value is not None and value < progress.best:
         if seen.kept and seen.losses[0] <= value:  # so that the state itself is as good
             state = state._replace(progress=_progress.improved(progress, value))
@@ -180,11 +185,13 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
         initial = _limit.initial_level(levels)
         at_the_end = seen.n_left is not None and seen.n_left <= LAST
         has_drifted = _progress.has_drifted(progress, value, initial, at_the_end)
-        state = state._replace(seems_to_drift=has_drifted and not seen.kept)
         if has_drifted and seen.kept:
             evidence = Rejected(seen.where, value, progress.best)
-            state, other = check_drift(state, value, evidence)
+            state, other = check_drift(state._replace(seems_to_drift=False), value, evidence)
             return state, _joined(decision, other)
+        seems_to_drift = has_drifted
+    if state.seems_to_drift != seems_to_drift:
+        state = state._replace(seems_to_drift=seems_to_drift)
     return _at_a_standstill(options, state, seen, decision)
 
 
@@ -214,9 +221,10 @@ def _at_a_standstill(
         return _annealed(state, decision)
     progress, watch = state.progress, state.watch
     if progress.since_best < LEAST_WAIT:
-        return state._replace(watch=Watch(wait=watch.wait)), decision
-    is_still = progress.since_best >= options.standstill and not _limit.falls(state.levels)
-    if state.had_trouble and is_still and state.n_annealed == 0:
+        if watch.since or watch.n_marks:
+            state = state._replace(watch=Watch(wait=watch.wait))
+        return state, decision
+    if _is_still(options, state):
         state = state._replace(
             scale=state.scale * options.lr_factor,
             progress=_progress.interrupted(progress),
@@ -232,6 +240,13 @@ def _at_a_standstill(
     if seen.kept and watch.since >= (APART if watch.n_marks else watch.wait):
         watch, decision = _next_mark(watch, decision)
     return state._replace(watch=watch), decision
+
+
+def _is_still(options: Options, state: State) -> bool:
+    """Whether a run that had trouble makes no progress; not at its end, where little is left."""
+    if not state.had_trouble or state.n_annealed or state.progress.since_best < options.standstill:
+        return False
+    return not _limit.falls(state.levels)
 
 
 def _is_time_to_anneal(state: State, seen: Seen) -> bool:
@@ -304,7 +319,7 @@ def _bad(
         evidence = pending[0]._replace(n=len(pending))
         return weights_at_fault(options, state, "weights", evidence)
     state = state._replace(pending=pending, since_trouble=0)
-    need = _evidence.needed(state.evidence, evidence.value)
+    need = _evidence.needed(state.n_seen, state.n_bad, evidence.value)
     if len(pending) < need:
         return state, _undone(state, "before", evidence)
     early = is_early(state)
@@ -323,7 +338,7 @@ def _broken(options: Options, state: State, seen: Seen, was_kept: bool) -> tuple
     value = losses[-1] if losses else seen.losses[0]
     evidence = Rejected(state.last_where or seen.where, value, None, weights_finite=False)
     n = state.n_broken + 1
-    if n >= _evidence.needed(state.evidence, math.nan):
+    if n >= _evidence.needed(state.n_seen, state.n_bad, math.nan):
         return weights_at_fault(options, state, "weights", evidence._replace(n=n))
     state = state._replace(
         standing="proven",
@@ -343,7 +358,7 @@ def _bad_at_proven(
     """The data are bad, unless it goes on and on."""
     if place > 0:
         n = state.n_within + 1
-        if n >= _evidence.needed(state.evidence, evidence.value):
+        if n >= _evidence.needed(state.n_seen, state.n_bad, evidence.value):
             return weights_at_fault(options, state, "weights", evidence._replace(n=n))
         state = state._replace(standing="proven", n_within=n)
     finite = state.bad_at_proven
@@ -352,7 +367,7 @@ def _bad_at_proven(
     data = evidence._replace(cause="data")
     state = state._replace(
         bad_at_proven=finite,
-        evidence=state.evidence._replace(n_bad=state.evidence.n_bad + (place == 0)),
+        n_bad=state.n_bad + (place == 0),
         since_trouble=0,
     )
     keep: tuple[Slot, ...] = ("proven",) if place > 0 else ()
@@ -387,7 +402,8 @@ def _undone(state: State, slot: Slot, evidence: Rejected, settled: bool = False)
 
 def _limited(options: Options, state: State, decision: Decision) -> tuple[State, Decision]:
     """Count what was rolled back, and stop where `max_rollbacks` allows no more."""
-    state = state._replace(n_rollbacks=state.n_rollbacks + len(decision.rejected))
+    if decision.rejected:
+        state = state._replace(n_rollbacks=state.n_rollbacks + len(decision.rejected))
     most = options.max_rollbacks
     if most is None or decision.stop or state.n_rollbacks < most:
         return state, decision

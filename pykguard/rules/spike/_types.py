@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NamedTuple
 
-from pykguard.rules.spike._evidence import Evidence
 from pykguard.rules.spike._limit import Levels
 from pykguard.rules.spike._progress import Progress
 from pykguard.rules.spike._search import Search
@@ -83,7 +82,6 @@ class State(NamedTuple):
 
     levels: Levels = Levels()
     progress: Progress = Progress()
-    evidence: Evidence = Evidence()
     search: Search | None = None
     check: Check | None = None
     watch: Watch = Watch()
@@ -104,6 +102,8 @@ class State(NamedTuple):
     is_under_way: bool = False  # whether training had got anywhere, so that it is not begun anew
     n_annealed: int = 0  # times that the rate was lowered for the end
     n_batches: int = 0
+    n_seen: int = 0  # executions, mostly of one batch
+    n_bad: int = 0  # those of them whose data were found bad
     since_trouble: int | None = None  # batches; None before there was any
     since_kept: int = 0
     seems_to_drift: bool = False  # and there was no state of the batch to verify it by

@@ -25,9 +25,7 @@ class Data(keras.utils.PyDataset):
 
 
 def trained(model, guard, epochs=1, **which):
-    history = model.fit(
-        Data(**which), epochs=epochs, shuffle=False, verbose=0, callbacks=[guard]
-    )
+    history = model.fit(Data(**which), epochs=epochs, shuffle=False, verbose=0, callbacks=[guard])
     return guard, history.history["loss"]
 
 
