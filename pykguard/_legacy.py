@@ -46,7 +46,10 @@ class LegacyLossTracker(tf_keras.metrics.Mean):
         self.rate = rate
         self.listeners: list[WeakMethod[Any]] = []
         self.recent = self.add_weight(
-            name="recent", shape=(size, len(COLUMNS)), initializer="zeros"
+            name="recent",
+            shape=(size, len(COLUMNS)),
+            initializer="zeros",
+            dtype="float64" if self.dtype == "float64" else "float32",
         )
         self.n_added = self.add_weight(name="n_added", initializer="zeros", dtype="int32")
 

@@ -192,7 +192,7 @@ def _of_all_replicas(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.stack([mean, size, rows[0, :, 2]], axis=1)
 
 
-def _as_rows(kept: list[tuple[Any, ...]]) -> np.ndarray[Any, Any]:
+def _as_rows(kept: list[tuple[Any, Any, Any]]) -> np.ndarray[Any, Any]:
     """Rows of tensors and numbers of PyTorch, fetched a column at a time."""
     import torch
 

@@ -15,6 +15,7 @@ from pykguard import (
     RevertOnLossIncrease,
     read_history,
 )
+from pykguard.history import _tracker
 
 PENALTY = 0.01
 CLASS_WEIGHT = {0: 0.25, 1: 1.0, 2: 3.0}
@@ -154,6 +155,16 @@ def test_the_losses_are_those_of_a_loop_of_10000_batches_to_4_units_in_the_last_
     expected = [keras.ops.convert_to_numpy(step(*row)) for row in rows]
     assert len(history.losses) == 10_000 and history.batches["exact"].all()
     assert ulps(history.losses, expected).max() <= 4
+
+
+@helpers.steps_per_execution(1, 7)
+def test_losses_are_told_apart_when_their_numbers_begin_anew(steps, monkeypatch):
+    x, y = classes(4 * 900)
+    expected = record(x, y, batch_size=4).losses
+    monkeypatch.setattr(_tracker, "NUMBERS", 300)  # an ordinary run does not get that far
+    history = record(x, y, batch_size=4, steps_per_execution=steps)
+    assert history.batches["exact"].all()
+    np.testing.assert_allclose(history.losses, expected, rtol=2e-6)
 
 
 @helpers.steps_per_execution(1, 3, 50)

@@ -266,6 +266,27 @@ def test_velocities_are_put_back_as_if_the_rate_had_always_been_the_present_one(
     assert np.array_equal(helpers.flat(model.optimizer.momentums), velocities / 4)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e25])
+def test_moves_are_measured_though_their_squares_are_beyond_single_precision(size):
+    model = tanh_model()
+    fit(model, epochs=1)
+    kernels = [v for v in model.trainable_variables if len(v.shape) == 2]
+    slots = Slots(snapshots_for(model, optimizer=True, metrics=True))
+    random = np.random.default_rng(0)
+    seen = []
+    for slot in ("first", "middle", "before"):
+        values = [(size * random.normal(size=v.shape)).astype("float32") for v in kernels]
+        for kernel, value in zip(kernels, values, strict=True):
+            kernel.assign(value)
+        slots.take(0, 1.0)
+        if slot != "before":
+            slots.keep(slot)
+        seen.append([value.astype("float64").ravel() for value in values])
+    for moves, a, b, c in zip(slots.moves(model), *seen, strict=True):
+        expected = np.linalg.norm(b - a), np.linalg.norm(c - b), np.dot(b - a, c - b)
+        assert moves == pytest.approx(expected, rel=1e-5, abs=0.0)
+
+
 def test_a_schedule_is_scaled():
     schedule = keras.optimizers.schedules.ExponentialDecay(30.0, 1000, 0.99)
     guard, model = SpikeGuard(), relu_model(keras.optimizers.SGD(schedule))
