@@ -67,6 +67,13 @@ def test_in_calm_states_are_kept_ever_further_apart_up_to_the_interval():
     assert at_the_end == [0, 1, 2, 4, 8, 16, *range(32, 161, 32), 187, 191, 195, 199]
 
 
+def test_a_new_best_ends_the_suspicion_of_a_drift():
+    run = Run(on_data(falling(110, noise=0.0)), 110, interval=32)
+    suspicious = run.rule._replace(seems_to_drift=True)
+    lower = spike.Seen((0.9 * run.rule.progress.best,), kept=False)
+    assert not spike.step(run.options, suspicious, lower)[0].seems_to_drift
+
+
 # ---------------------------------------------------------------- bad data
 @pytest.mark.parametrize("factor", [3, 5, 10, 1e4, math.inf, NAN])
 def test_an_isolated_bad_batch_leaves_no_trace_and_costs_no_rate(factor):
