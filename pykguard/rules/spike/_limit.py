@@ -119,9 +119,9 @@ def is_bad(levels: Levels, loss: float, threshold: float, warmup: int) -> bool:
     """Whether a loss is not finite, or above the limit."""
     if not math.isfinite(loss):
         return True
-    if len(levels.recent) >= warmup:
+    if len(levels.recent) >= FEW:
         m = middle(levels.ordered)
-        if len(levels.recent) >= FEW and loss <= m + abs(m):  # below any limit, as nearly all are
+        if loss <= m + abs(m):  # below any limit, as nearly all are
             return False
     return loss > limit(levels, threshold, warmup)
 
