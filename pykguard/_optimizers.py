@@ -57,9 +57,14 @@ def moving_averages(optimizer: Any) -> list[Any]:
     return [average for average in averages if average is not None]
 
 
+def stands_for_loop(model: Any) -> bool:
+    """Whether it is no model but stands for a loop of the user's own."""
+    return hasattr(model, "finalize_optimizers")
+
+
 def finalize(model: Any) -> None:
     """What Keras does when training ends, for a state that was put back after that."""
-    if hasattr(model, "finalize_optimizers"):  # it stands for a loop
+    if stands_for_loop(model):
         model.finalize_optimizers()
         return
     if moving_averages(model.optimizer):

@@ -103,19 +103,14 @@ class Slots:
         pairs = zip(snapshot.parts, self.snapshots.to_arrays(snapshot), strict=True)
         return [array for part, array in pairs if id(part.variable) not in of_metrics]
 
-    def moves(self, model: Any) -> list[Moves]:
-        """How the kernels moved between the states first, middle and before."""
-        kernels = [v for v in model.trainable_variables if len(v.shape) >= 2]
-        states = [self._values("first"), self._values("middle"), self._values("before")]
-        moves = []
-        for kernel in kernels:
-            moves.append(_moves(*(_as_vector(state[id(kernel)]) for state in states)))
-        return moves
+    def kernels(self, model: Any) -> list[Any]:
+        """What the kernels hold now."""
+        return self.snapshots.read([v for v in model.trainable_variables if len(v.shape) >= 2])
 
-    def _values(self, slot: Slot) -> dict[int, Any]:
-        snapshot = self._held[slot].snapshot
-        pairs = zip(snapshot.parts, snapshot.copies, strict=True)
-        return {id(part.variable): copy for part, copy in pairs}
+
+def moves_of(first: Any, middle: Any, last: Any) -> Moves:
+    """How a kernel moved between three looks at it."""
+    return _moves(_as_vector(first), _as_vector(middle), _as_vector(last))
 
 
 def _as_vector(value: Any) -> Any:
@@ -124,7 +119,7 @@ def _as_vector(value: Any) -> Any:
 
 
 def _moves(first: Any, middle: Any, last: Any) -> Moves:
-    """How a kernel moved; in double precision only if a square is too large or too small else."""
+    """The same of vectors; in double precision only if a square is too large or too small else."""
     one, other = middle - first, last - middle
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squares = float(np.dot(one, one)), float(np.dot(other, other))

@@ -9,14 +9,14 @@ import numpy as np
 
 from pykguard import _checks
 from pykguard._errors import OptionValueError, SnapshotError
-from pykguard._framework import require_one_process
-from pykguard._optimizers import finalize
+from pykguard._framework import require_one_process, to_numpy
+from pykguard._optimizers import finalize, stands_for_loop
 from pykguard._processes import mean_of_all
 from pykguard.callbacks import _turns
 from pykguard.callbacks._initial import when_built
 from pykguard.callbacks._own_losses import OwnLosses
 from pykguard.callbacks._recorder import Recorder
-from pykguard.callbacks._slots import Kept, Slots
+from pykguard.callbacks._slots import Kept, Slots, moves_of
 from pykguard.callbacks._spike_words import left, reason, stopped
 from pykguard.events import Action, Event
 from pykguard.learning_rate import read_learning_rate, scale_learning_rate
@@ -60,7 +60,10 @@ class SpikeGuard(Recorder):
     Before `warmup` losses were accepted it is at least twice `L0`, or four times `m` if that is
     lower; before 8 were, three times `L0`.
 
-    A good loss proves the weights that it was measured at. What follows on a bad one:
+    A good loss proves the weights that it was measured at. In calm, where a fit knows its number
+    of batches, up to four are judged together when the last of them is over: a callback that saves
+    the model within an epoch may meet a bad one first. With `interval=1` each is judged at once.
+    What follows on a bad one:
 
     - **The batch is undone**: `w_t` is put back, the optimizer's state and the metrics too, and
       training goes on with the next batch (Chowdhery et al., 2022). If that is good at `w_t`, it
@@ -157,6 +160,7 @@ class SpikeGuard(Recorder):
     _first_epoch: int
     _scale: float  # of the rate that training began at
     _taken: _turns.TakenBack | None  # the last epoch that another guard took back
+    _marks: list[list[Any]]  # looks at the kernels, by which a dead network is found
 
     def __init__(
         self,
@@ -262,6 +266,7 @@ class SpikeGuard(Recorder):
         """Begin an epoch; another guard may have taken back the one before."""
         steps = (self.params or {}).get("steps")
         self._losses_in_use().begin_epoch(steps)
+        self._n_waiting, self._n_together = 0, 1
         if self._epoch == INITIAL:
             self._first_epoch = epoch
         self._epoch = epoch
@@ -284,15 +289,43 @@ class SpikeGuard(Recorder):
             slots.keep("best")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Judge the batch, and take it back if it is bad."""
-        losses = self._losses_in_use().of_execution()
+        """Judge the batch, or in calm the last few, and take back what is bad."""
+        self._losses_in_use().note()
+        self._n_waiting, self._last_batch = self._n_waiting + 1, batch
+        if self._n_waiting >= self._n_together:
+            self._judge(batch)
+            self._n_together = self._together(batch)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Judge the batches that were not judged yet, if the epoch had fewer than it told."""
+        self._judge_waiting()
+
+    def _judge_waiting(self) -> bool:
+        return self._n_waiting > 0 and self._judge(self._last_batch)
+
+    def _judge(self, batch: int) -> bool:
+        """Judge the batches since that was done last, of which this is the last one.
+
+        Returns:
+            Whether a state was put back.
+        """
+        n, self._n_waiting = self._n_waiting, 0
+        losses = self._losses_in_use().take()
         if losses is None:
             self._warn_of_hidden_loss()
-            return
+            return False
         losses = [float(mean_of_all(loss) or 0.0) for loss in losses]
+        if n == 1:
+            return self._judge_execution(tuple(losses), batch)
+        # If one is undone, so are those that came after it.
+        places = enumerate(losses, batch + 1 - n)
+        return any(self._judge_execution((loss,), place) for place, loss in places)
+
+    def _judge_execution(self, losses: tuple[float, ...], batch: int) -> bool:
+        """Judge an execution, mostly of one batch; returns whether a state was put back."""
         broken = self._slots_in_use().broken() if self._is_kept else []
         seen = rule.Seen(
-            tuple(losses),
+            losses,
             self._is_kept,
             not broken,
             (self._epoch, batch),
@@ -301,13 +334,34 @@ class SpikeGuard(Recorder):
         )
         self._state, decision = rule.step(self._options, self._state, seen)
         self._follow(decision, batch)
-        if decision.compare:
-            is_dead = rule.is_dead(self._slots_in_use().moves(self.model))
+        is_put_back = decision.put_back is not None
+        if decision.mark is not None:
+            self._marks = [*self._marks[: decision.mark], self._slots_in_use().kernels(self.model)]
+        if len(self._marks) == 3:
+            is_dead = rule.is_dead(list(map(moves_of, *self._marks)))
+            self._marks = []
             self._state, decision = rule.compared(self._options, self._state, is_dead)
             self._follow(decision, batch)
+            is_put_back |= decision.put_back is not None
+        return is_put_back
+
+    def _together(self, batch: int) -> int:
+        """How many of the next executions may be judged together: 1 where that may differ."""
+        steps = (self.params or {}).get("steps")
+        losses = self._losses_in_use()
+        if not steps or losses.per_execution > 1 or stands_for_loop(self.model):
+            return 1
+        n = rule.together(self._options, self._state, self._n_left(batch))
+        return max(1, min(n, int(steps) - 1 - batch))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Let no epoch without an accepted batch be logged as one with a loss of 0."""
+        """Let no epoch without an accepted batch be logged as one with a loss of 0.
+
+        What Keras is about to log holds the batches that were not judged before, as where another
+        callback stopped training within the epoch; if they are undone, it is made up again.
+        """
+        if self._judge_waiting() and logs:
+            logs.update(self._measured())
         if logs and self._losses_in_use().is_mean_empty():
             for name in [name for name in logs if not name.startswith("val_")]:
                 logs[name] = math.nan
@@ -348,6 +402,8 @@ class SpikeGuard(Recorder):
         self._first_epoch = 0
         self._is_kept = False
         self._taken = None
+        self._marks = []
+        self._n_waiting, self._n_together, self._last_batch = 0, 1, 0
         self._warned = False
         self._options = self._rule_options(None)
 
@@ -458,6 +514,11 @@ class SpikeGuard(Recorder):
         if "best" not in self._slots:
             return None
         return self._slots.arrays("best", self.model)
+
+    def _measured(self) -> dict[str, Any]:
+        """What Keras would log now of the batches that are in its metrics."""
+        values = {k: to_numpy(v) for k, v in self.model.get_metrics_result().items()}
+        return {k: v if len(v.shape) else float(v) for k, v in values.items()}
 
     def _warn_of_hidden_loss(self) -> None:
         if not self._warned:

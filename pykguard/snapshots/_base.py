@@ -127,6 +127,10 @@ class Snapshots(ABC):
                 f"they are: {names(unknown)}"
             )
 
+    def read(self, variables: Sequence[Any]) -> list[Any]:
+        """Copies of what some variables hold now; of mirrored ones, what the first replica does."""
+        return list(self._copy([self._parts([variable])[0] for variable in variables], None))
+
     def accept_infinite(self) -> list[str]:
         """Do not judge variables that are infinite now: some models hold masks of -inf.
 

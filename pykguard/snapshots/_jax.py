@@ -35,6 +35,11 @@ class JaxSnapshots(CopyingSnapshots):
         self._model.jax_state_sync()
         return super().variables()
 
+    def read(self, variables: Sequence[Any]) -> list[Any]:
+        """Copies of what some variables hold now, also within an epoch."""
+        self._model.jax_state_sync()
+        return super().read(variables)
+
     def _parts(self, variables: Sequence[Any]) -> list[Part]:
         return [Part(variable, variable) for variable in variables]
 

@@ -90,6 +90,10 @@ class TensorFlowSnapshots(Snapshots):
         look = _compile_look([p.handle for p in parts], [p.handle for p in checked])
         return _Plan(variables, parts, checked, large, look)
 
+    def read(self, variables: Sequence[Any]) -> list[Any]:
+        """Copies of what some variables hold now, without a function compiled for them."""
+        return [replicas_of(variable)[0].read_value() for variable in variables]
+
     def _parts(self, variables: Sequence[Any]) -> list[Part]:
         return [Part(each, v) for v in variables for each in replicas_of(v)]
 

@@ -43,7 +43,7 @@ class Run:
             seen = spike.Seen(tuple(losses), self.kept, is_finite, first, n_left, n)
             self.rule, decision = spike.step(self.options, self.rule, seen)
             self.follow(decision)
-            if decision.compare:
+            if decision.mark == 2:
                 dead = is_dead is not None and is_dead(self.state)
                 self.rule, decision = spike.compared(self.options, self.rule, dead)
                 self.follow(decision)

@@ -20,7 +20,8 @@ from pykguard import (
     current_learning_rate,
     guarded_loop,
 )
-from pykguard.callbacks._slots import Slots
+from pykguard.callbacks._slots import Slots, moves_of
+from pykguard.history import _tracker
 from pykguard.rules import spike
 from pykguard.snapshots import snapshots_for
 
@@ -273,18 +274,61 @@ def test_moves_are_measured_though_their_squares_are_beyond_single_precision(siz
     kernels = [v for v in model.trainable_variables if len(v.shape) == 2]
     slots = Slots(snapshots_for(model, optimizer=True, metrics=True))
     random = np.random.default_rng(0)
-    seen = []
-    for slot in ("first", "middle", "before"):
+    seen, marks = [], []
+    for _ in range(3):
         values = [(size * random.normal(size=v.shape)).astype("float32") for v in kernels]
         for kernel, value in zip(kernels, values, strict=True):
             kernel.assign(value)
-        slots.take(0, 1.0)
-        if slot != "before":
-            slots.keep(slot)
+        marks.append(slots.kernels(model))
         seen.append([value.astype("float64").ravel() for value in values])
-    for moves, a, b, c in zip(slots.moves(model), *seen, strict=True):
+    for moves, a, b, c in zip(map(moves_of, *marks), *seen, strict=True):
         expected = np.linalg.norm(b - a), np.linalg.norm(c - b), np.dot(b - a, c - b)
         assert moves == pytest.approx(expected, rel=1e-5, abs=0.0)
+
+
+@pytest.mark.parametrize("bad", [41, 42, 43, 44])
+def test_a_bad_batch_among_those_that_are_judged_together_is_named(bad, monkeypatch):
+    reads = []
+    last = _tracker.Reader.last
+    monkeypatch.setattr(_tracker.Reader, "last", lambda *a: reads.append(a) or last(*a))
+    data = Stream()
+
+    class SpoilOnce(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            data.spoil, data.bad = nan_targets, {bad} if epoch == 2 else set()
+
+    guard, history, model = SpikeGuard(), LossHistory(), tanh_model()
+    fit(model, SpoilOnce(), guard, history, data=data, epochs=4)
+    assert [(e.epoch, e.batch) for e in guard.events] == [(2, bad)]
+    assert np.isfinite(helpers.training_state(model)).all()
+    assert np.isfinite(history.epochs["loss"]).all()
+    assert len(reads) < 256 * 0.75
+
+
+def test_the_last_batches_of_an_epoch_that_is_broken_off_are_judged():
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = (self.epoch, batch) == (1, 42)
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.logs = logs
+
+    stop, guard, model = Stop(), SpikeGuard(), tanh_model()
+    data = Stream()
+
+    class SpoilLater(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            data.spoil, data.bad = nan_targets, {41} if epoch == 1 else set()
+
+    history = fit(model, SpoilLater(), guard, stop, data=data, epochs=4)
+    assert [(e.epoch, e.batch) for e in guard.events] == [(1, 41)]
+    assert np.isfinite(helpers.training_state(model)).all()
+    assert len(history["loss"]) == 2
+    for logs in (stop.logs, {name: values[-1] for name, values in history.items()}):
+        assert set(logs) == {"loss", "mae"} and np.isfinite(list(logs.values())).all()
 
 
 def test_a_schedule_is_scaled():

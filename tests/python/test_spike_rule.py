@@ -1,6 +1,7 @@
 """The rule of SpikeGuard, on losses whose cause is known."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -72,6 +73,42 @@ def test_a_new_best_ends_the_suspicion_of_a_drift():
     suspicious = run.rule._replace(seems_to_drift=True)
     lower = spike.Seen((0.9 * run.rule.progress.best,), kept=False)
     assert not spike.step(run.options, suspicious, lower)[0].seems_to_drift
+
+
+def test_batches_are_judged_together_only_in_calm():
+    def after(n, losses=None, n_left=1000, interval=32):
+        run = Run(
+            on_data(falling(n, noise=0.0) if losses is None else losses), n, interval=interval
+        )
+        return spike.together(run.options, run.rule, n_left)
+
+    assert [after(n) for n in (1, 2, 3, 4, 8, 9, 16, 17)] == [1, 1, 1, 1, 1, 3, 1, 4]
+    assert [after(n) for n in (40, 92, 93, 94, 95, 96)] == [4, 4, 3, 2, 1, 1]
+    assert after(40, interval=1) == 1
+    assert [after(40, n_left=left) for left in (None, 12, 16, 17)] == [1, 1, 1, 4]
+    spike_at_40 = falling(60, noise=0.0)
+    spike_at_40[40] = NAN
+    assert after(60, spike_at_40) == 1
+
+
+def test_those_that_are_judged_together_end_where_the_kernels_are_looked_at():
+    options, rule, looks = spike.Options(interval=32), spike.State(), []
+    t = 0
+    while t < 300:
+        n = spike.together(options, rule, 1000 - t)
+        kept = spike.is_due(options, rule, 1000 - t)
+        for place in range(n):
+            seen = spike.Seen((1.0,), kept and place == 0, n_left=999 - t, n_all=1000)
+            rule, decision = spike.step(options, rule, seen)
+            if decision.mark is not None:
+                looks.append((decision.mark, t, place == n - 1))
+            if decision.mark == 2:
+                rule, _ = spike.compared(options, rule, False)
+            t += 1
+    assert [mark for mark, _, _ in looks] == [0, 1, 2] * (len(looks) // 3) and len(looks) >= 9
+    assert all(is_at_the_end for _, _, is_at_the_end in looks)
+    apart = [t - before for (_, before, _), (mark, t, _) in pairwise(looks) if mark]
+    assert set(apart) == {4}
 
 
 # ---------------------------------------------------------------- bad data

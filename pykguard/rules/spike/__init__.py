@@ -8,7 +8,7 @@ those, the updates in between had broken the weights, and the rate is at fault.
 
 from pykguard.rules.spike._dead import Moves, is_dead
 from pykguard.rules.spike._saving import from_dict, to_dict
-from pykguard.rules.spike._step import at_end, compared, is_due, moved, step, warmed
+from pykguard.rules.spike._step import at_end, compared, is_due, moved, step, together, warmed
 from pykguard.rules.spike._types import Decision, Options, Rejected, Seen, Slot, State
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "moved",
     "step",
     "to_dict",
+    "together",
     "warmed",
 ]

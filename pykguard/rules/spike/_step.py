@@ -27,9 +27,10 @@ from pykguard.rules.spike._types import (
 )
 
 NEAR = 64  # batches after trouble for which every state is kept
-APART = 4  # batches between the states by which a network is found dead
+APART = 4  # batches between two looks at the kernels, and two states at the end of a training
 LEAST_WAIT, MOST_WAIT = 32, 1024
 LAST = 2 * CHECKS + 2  # batches of training in which the last drift can still be verified
+TOGETHER = 4  # batches that are judged together in calm
 MOST_ANEW = 1
 ANNEALED = (0.1, 0.03)  # shares of the training that are left when the rate is lowered for its end
 NEW_LEVEL = 16  # finite bad losses in a row at proven weights that are the data's new level
@@ -45,7 +46,6 @@ def is_due(options: Options, state: State, n_left: int | None = None) -> bool:
         or bool(state.pending)
         or state.seems_to_drift
         or (state.since_trouble is not None and state.since_trouble < NEAR)
-        or (state.watch.n_marks > 0 and state.watch.since + 1 >= APART)
     )
 
 
@@ -53,6 +53,21 @@ def _interval(options: Options, state: State, n_left: int | None) -> float:
     """How many batches apart states are kept in calm: at first as many as there were before."""
     at_the_end = n_left is not None and n_left <= LAST
     return min(options.interval, max(1.0, 0.5 * state.n_batches), APART if at_the_end else math.inf)
+
+
+def together(options: Options, state: State, n_left: int | None) -> int:
+    """How many of the next batches may be judged together: until a state or a look is due.
+
+    In calm a batch that is bad takes training back by some batches in any case.
+    """
+    if n_left is None or n_left <= LAST + TOGETHER or state.standing != "unproven":
+        return 1
+    if is_due(options, state, n_left):
+        return 1
+    until_state = int(_interval(options, state, n_left)) - state.since_kept - 1
+    watch, since_best = state.watch, state.progress.since_best
+    until_look = max(_wait(watch) - watch.since, LEAST_WAIT - since_best)
+    return max(1, min(TOGETHER, until_state, until_look))
 
 
 def step(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
@@ -99,7 +114,7 @@ def _compared(options: Options, state: State, is_dead: bool) -> tuple[State, Dec
     if state.search is not None:
         return trial_over(options, state._replace(watch=Watch()), is_dead)
     if not is_dead:
-        wait = min(max(2 * state.watch.wait, LEAST_WAIT), MOST_WAIT)
+        wait = min(2 * max(state.watch.wait, LEAST_WAIT), MOST_WAIT)
         return state._replace(watch=Watch(wait=wait)), Decision(scale=state.scale)
     value = _progress.smoothed(state.progress)
     evidence = Rejected(None, math.nan if value is None else value, None)
@@ -237,9 +252,14 @@ def _at_a_standstill(
             reference=progress.best,
         )
     watch = watch._replace(since=watch.since + len(seen.losses))
-    if seen.kept and watch.since >= (APART if watch.n_marks else watch.wait):
+    if watch.since >= _wait(watch):
         watch, decision = _next_mark(watch, decision)
     return state._replace(watch=watch), decision
+
+
+def _wait(watch: Watch) -> int:
+    """Batches from one look at the kernels, or one comparison, to the next."""
+    return APART if watch.n_marks else watch.wait
 
 
 def _is_still(options: Options, state: State) -> bool:
@@ -263,12 +283,9 @@ def _annealed(state: State, decision: Decision) -> tuple[State, Decision]:
 
 
 def _next_mark(watch: Watch, decision: Decision) -> tuple[Watch, Decision]:
-    """Keep the first or the middle one of three states, or compare all three."""
-    if watch.n_marks == 2:
-        return watch, decision._replace(compare=True)
-    slot: Slot = "middle" if watch.n_marks else "first"
-    watch = watch._replace(n_marks=watch.n_marks + 1, since=0)
-    return watch, decision._replace(keep=(*decision.keep, slot))
+    """Look at the kernels for the first, second or third time."""
+    decision = decision._replace(mark=watch.n_marks)
+    return watch._replace(n_marks=watch.n_marks + 1, since=0), decision
 
 
 # ---------------------------------------------------------------- bad batches
@@ -409,7 +426,7 @@ def _limited(options: Options, state: State, decision: Decision) -> tuple[State,
         return state, decision
     slot: Slot = "aside" if state.aside < _reached(state) else _safe(state)
     state = state._replace(search=None, check=None, pending=(), is_back=False)
-    return state, decision._replace(cause="max_rollbacks", stop=True, put_back=slot, compare=False)
+    return state, decision._replace(cause="max_rollbacks", stop=True, put_back=slot, mark=None)
 
 
 def _safe(state: State) -> Slot:

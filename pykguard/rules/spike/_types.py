@@ -11,9 +11,7 @@ from pykguard.rules.spike._search import Search
 
 # The states of training that the rule speaks of. "before" is the one before the batch that is
 # judged, whose loss was measured at it; the others are what the rule has asked to keep.
-Slot = Literal[
-    "before", "proven", "best", "initial", "suspect", "drifted", "first", "middle", "aside"
-]
+Slot = Literal["before", "proven", "best", "initial", "suspect", "drifted", "aside"]
 
 Cause = Literal[
     "good",
@@ -70,7 +68,7 @@ class Check(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Looking for a network that no longer learns, by three states some batches apart."""
+    """Looking for a network that no longer learns: at its kernels, thrice, some batches apart."""
 
     n_marks: int = 0
     since: int = 0  # batches since the last mark, or since the last comparison
@@ -127,15 +125,15 @@ class Decision(NamedTuple):
     First the slots in `keep` become the state "before", and "aside" the state "best" if that is
     to be `set_aside`. Then `put_back` is put back; unless it is
     "before", it becomes "proven" too. The learning rate becomes `scale` times the one that training
-    began at. With `compare`, the guard compares the states "first", "middle" and "before", and
-    hands the result to `compared()`.
+    began at. `mark` is 0, 1 or 2 where the guard is to look at the kernels for the first, second or
+    third time; then it compares the three, and hands the result to `compared()`.
     """
 
     cause: Cause = "good"
     keep: tuple[Slot, ...] = ()
     put_back: Slot | None = None
     scale: float = 1.0
-    compare: bool = False
+    mark: int | None = None
     set_aside: bool = False
     stop: bool = False
     value: float | None = None
