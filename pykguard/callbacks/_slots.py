@@ -104,8 +104,9 @@ class Slots:
         return [array for part, array in pairs if id(part.variable) not in of_metrics]
 
     def kernels(self, model: Any) -> list[Any]:
-        """What the kernels hold now."""
-        return self.snapshots.read([v for v in model.trainable_variables if len(v.shape) >= 2])
+        """What the kernels hold now, the smallest first, since half of them may tell enough."""
+        kernels = [v for v in model.trainable_variables if len(v.shape) >= 2]
+        return self.snapshots.read(sorted(kernels, key=lambda v: math.prod(v.shape)))
 
 
 def moves_of(first: Any, middle: Any, last: Any) -> Moves:

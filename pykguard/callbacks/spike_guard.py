@@ -338,7 +338,7 @@ class SpikeGuard(Recorder):
         if decision.mark is not None:
             self._marks = [*self._marks[: decision.mark], self._slots_in_use().kernels(self.model)]
         if len(self._marks) == 3:
-            is_dead = rule.is_dead(list(map(moves_of, *self._marks)))
+            is_dead = rule.is_dead(map(moves_of, *self._marks), len(self._marks[0]))
             self._marks = []
             self._state, decision = rule.compared(self._options, self._state, is_dead)
             self._follow(decision, batch)

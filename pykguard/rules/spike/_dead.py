@@ -6,7 +6,7 @@ direction, less each time. A network is dead when more than half of its kernels 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 PARALLEL, SHRINKING = 0.999, 0.9
@@ -20,9 +20,17 @@ class Moves(NamedTuple):
     dot: float
 
 
-def is_dead(kernels: Sequence[Moves]) -> bool:
-    """Whether more than half of the kernels get no gradients."""
-    return sum(map(_gets_no_gradient, kernels)) > 0.5 * len(kernels)
+def is_dead(kernels: Iterable[Moves], n: int) -> bool:
+    """Whether more than half of `n` kernels get no gradients; asks for no more than that takes."""
+    n_dead = n_alive = 0
+    for moves in kernels:
+        if _gets_no_gradient(moves):
+            n_dead += 1
+        else:
+            n_alive += 1
+        if 2 * n_dead > n or 2 * n_alive >= n:
+            break
+    return 2 * n_dead > n
 
 
 def _gets_no_gradient(moves: Moves) -> bool:
