@@ -161,6 +161,9 @@ class SpikeGuard(Recorder):
     _scale: float  # of the rate that training began at
     _taken: _turns.TakenBack | None  # the last epoch that another guard took back
     _marks: list[list[Any]]  # looks at the kernels, by which a dead network is found
+    _are_batches_over: bool  # those of this epoch
+    _is_empty: bool  # whether none of them was accepted
+    _measured: dict[str, Any]  # what is to be logged of them, where Keras has it wrong
 
     def __init__(
         self,
@@ -267,6 +270,7 @@ class SpikeGuard(Recorder):
         steps = (self.params or {}).get("steps")
         self._losses_in_use().begin_epoch(steps)
         self._n_waiting, self._n_together = 0, 1
+        self._are_batches_over, self._is_empty, self._measured = False, False, {}
         if self._epoch == INITIAL:
             self._first_epoch = epoch
         self._epoch = epoch
@@ -297,11 +301,20 @@ class SpikeGuard(Recorder):
             self._n_together = self._together(batch)
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Judge the batches that were not judged yet, if the epoch had fewer than it told."""
-        self._judge_waiting()
+        """Before `fit` validates, which starts the metrics anew: end the epoch's batches."""
+        self._end_batches()
 
-    def _judge_waiting(self) -> bool:
-        return self._n_waiting > 0 and self._judge(self._last_batch)
+    def _end_batches(self) -> None:
+        """Judge what was not judged, as where another callback stopped training in the epoch.
+
+        Keras has made up by then what it will log; if batches are undone, it is to be corrected.
+        """
+        if self._are_batches_over:
+            return
+        self._are_batches_over = True
+        if self._n_waiting and self._judge(self._last_batch):
+            self._measured = self._measure()
+        self._is_empty = self._losses_in_use().is_mean_empty()
 
     def _judge(self, batch: int) -> bool:
         """Judge the batches since that was done last, of which this is the last one.
@@ -355,14 +368,12 @@ class SpikeGuard(Recorder):
         return max(1, min(n, int(steps) - 1 - batch))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Let no epoch without an accepted batch be logged as one with a loss of 0.
-
-        What Keras is about to log holds the batches that were not judged before, as where another
-        callback stopped training within the epoch; if they are undone, it is made up again.
-        """
-        if self._judge_waiting() and logs:
-            logs.update(self._measured())
-        if logs and self._losses_in_use().is_mean_empty():
+        """Let no epoch without an accepted batch be logged as one with a loss of 0."""
+        self._end_batches()
+        if not logs:
+            return
+        logs.update(self._measured)
+        if self._is_empty:
             for name in [name for name in logs if not name.startswith("val_")]:
                 logs[name] = math.nan
 
@@ -404,6 +415,7 @@ class SpikeGuard(Recorder):
         self._taken = None
         self._marks = []
         self._n_waiting, self._n_together, self._last_batch = 0, 1, 0
+        self._are_batches_over, self._is_empty, self._measured = False, False, {}
         self._warned = False
         self._options = self._rule_options(None)
 
@@ -515,7 +527,7 @@ class SpikeGuard(Recorder):
             return None
         return self._slots.arrays("best", self.model)
 
-    def _measured(self) -> dict[str, Any]:
+    def _measure(self) -> dict[str, Any]:
         """What Keras would log now of the batches that are in its metrics."""
         values = {k: to_numpy(v) for k, v in self.model.get_metrics_result().items()}
         return {k: v if len(v.shape) else float(v) for k, v in values.items()}

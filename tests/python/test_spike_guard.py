@@ -189,7 +189,8 @@ def test_the_last_batch_can_be_bad():
     assert true_loss(model) < 80
 
 
-def test_an_epoch_without_a_good_batch_is_not_logged_as_perfect():
+@pytest.mark.parametrize("validates", [False, True])
+def test_an_epoch_without_a_good_batch_is_not_logged_as_perfect(validates):
     guard, model = SpikeGuard(), tanh_model()
     data = Stream()
 
@@ -200,8 +201,10 @@ def test_an_epoch_without_a_good_batch_is_not_logged_as_perfect():
         def on_epoch_end(self, epoch, logs=None):
             data.spoil, data.bad = nan_targets, set(range(64)) if epoch == 0 else set()
 
-    logs = fit(model, guard, Spoil(), data=data, epochs=3)
+    validation = {"validation_data": (X[:64], Y[:64])} if validates else {}
+    logs = fit(model, guard, Spoil(), data=data, epochs=3, **validation)
     assert math.isnan(logs["loss"][1]) and 0 < logs["loss"][2] < 100
+    assert not validates or 0 < logs["val_loss"][1] < 100
 
 
 # ---------------------------------------------------------------- rates at fault
@@ -305,7 +308,8 @@ def test_a_bad_batch_among_those_that_are_judged_together_is_named(bad, monkeypa
     assert len(reads) < 256 * 0.75
 
 
-def test_the_last_batches_of_an_epoch_that_is_broken_off_are_judged():
+@pytest.mark.parametrize("validates", [False, True])
+def test_the_last_batches_of_an_epoch_that_is_broken_off_are_judged(validates):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             self.model.stop_training = (self.epoch, batch) == (1, 42)
@@ -323,12 +327,15 @@ def test_the_last_batches_of_an_epoch_that_is_broken_off_are_judged():
         def on_epoch_begin(self, epoch, logs=None):
             data.spoil, data.bad = nan_targets, {41} if epoch == 1 else set()
 
-    history = fit(model, SpoilLater(), guard, stop, data=data, epochs=4)
+    validation = {"validation_data": (X[:64] * 9, Y[:64])} if validates else {}
+    history = fit(model, SpoilLater(), guard, stop, data=data, epochs=4, **validation)
     assert [(e.epoch, e.batch) for e in guard.events] == [(1, 41)]
     assert np.isfinite(helpers.training_state(model)).all()
     assert len(history["loss"]) == 2
     for logs in (stop.logs, {name: values[-1] for name, values in history.items()}):
-        assert set(logs) == {"loss", "mae"} and np.isfinite(list(logs.values())).all()
+        assert set(logs) == set(history) and np.isfinite(list(logs.values())).all()
+        assert 0 < logs["loss"] < history["loss"][0]
+        assert not validates or logs["loss"] != logs["val_loss"]
 
 
 def test_a_schedule_is_scaled():
