@@ -275,6 +275,7 @@ def test_moves_are_measured_though_their_squares_are_beyond_single_precision(siz
     model = tanh_model()
     fit(model, epochs=1)
     kernels = [v for v in model.trainable_variables if len(v.shape) == 2]
+    kernels.sort(key=lambda v: math.prod(v.shape))
     slots = Slots(snapshots_for(model, optimizer=True, metrics=True))
     random = np.random.default_rng(0)
     seen, marks = [], []
