@@ -350,6 +350,8 @@ class SpikeGuard(Recorder):
         is_put_back = decision.put_back is not None
         if decision.mark is not None:
             self._marks = [*self._marks[: decision.mark], self._slots_in_use().kernels(self.model)]
+        elif not self._state.watch.n_marks:
+            self._marks = []
         if len(self._marks) == 3:
             is_dead = rule.is_dead(map(moves_of, *self._marks), len(self._marks[0]))
             self._marks = []
@@ -397,7 +399,8 @@ class SpikeGuard(Recorder):
         self.release()
 
     def release(self) -> None:
-        """Let go of the model's tracker."""
+        """Let go of the model's tracker, and of copies that nobody needs any more."""
+        self._marks = []
         if self._losses is not None:
             self._losses.close()
             self._losses = None

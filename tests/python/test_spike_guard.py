@@ -339,6 +339,18 @@ def test_the_last_batches_of_an_epoch_that_is_broken_off_are_judged(validates):
         assert not validates or logs["loss"] != logs["val_loss"]
 
 
+def test_copies_of_the_kernels_are_let_go_when_training_ends():
+    n = []
+
+    class Count(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            n.append(len(guard._marks))
+
+    guard, model = SpikeGuard(), tanh_model(keras.optimizers.SGD(1e-9))
+    fit(model, guard, Count(), data=Stream(left_out=range(37, 64)), epochs=1)
+    assert n[-1] > 0 and guard._marks == []
+
+
 def test_a_schedule_is_scaled():
     schedule = keras.optimizers.schedules.ExponentialDecay(30.0, 1000, 0.99)
     guard, model = SpikeGuard(), relu_model(keras.optimizers.SGD(schedule))
