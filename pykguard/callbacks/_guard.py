@@ -64,6 +64,7 @@ class Guard(Recorder):
             raise OptionValueError("monitor", requirement, monitor)
         self._events: list[Event] = []
         self._loaded: Loaded | None = None
+        self._to_start_from: Loaded | None = None  # until the first epoch begins
         self._keeper: Keeper | None = None
         self._begin_run()
 
@@ -130,7 +131,12 @@ class Guard(Recorder):
         )
         self._keeper = Keeper(snapshots)
         _turns.forget(self.model)
-        when_built(self.model, lambda late: self._keep_initial(loaded, late))
+        self._to_start_from = None
+        when_built(self.model, lambda late: self._begin_with(loaded or Loaded(None), late))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """In the first epoch keep the initial state, as all callbacks' `on_train_begin` left it."""
+        self._in_use()
 
     def _begin_run(self) -> None:
         """Forget the previous `fit`."""
@@ -141,16 +147,23 @@ class Guard(Recorder):
         self._last_logs: dict[str, Any] | None = None
         self._first_step_taken = False
 
-    def _keep_initial(self, loaded: Loaded | None, late: bool) -> None:
-        if self._probe is not None and late:
-            self._probe.check_inputs(self.model)
-        elif self._probe is not None:
+    def _begin_with(self, loaded: Loaded, late: bool) -> None:
+        if late:
+            if self._probe is not None:
+                self._probe.check_inputs(self.model)
+            self._keep_initial(loaded)
+            return
+        if self._probe is not None:
             self._probe.check_fits(self.model)
+        self._to_start_from = loaded
+
+    def _keep_initial(self, loaded: Loaded) -> None:
+        self._to_start_from = None
         keeper = self._in_use()
         broken = keeper.snapshots.accept_infinite()
         if broken:
             self._warn(f"the model holds NaN before its first step, in {', '.join(broken[:3])}")
-        if loaded is not None and loaded.kept is not None:
+        if loaded.kept is not None:
             keeper.snapshot = keeper.snapshots.from_arrays(loaded.kept)
         else:
             keeper.keep()
@@ -158,11 +171,14 @@ class Guard(Recorder):
     def _in_use(self) -> Keeper:
         if self._keeper is None:
             raise SnapshotError(f"{type(self).__name__} has not been in a `fit` yet")
+        if self._to_start_from is not None:
+            self._keep_initial(self._to_start_from)
         return self._keeper
 
     def _kept_arrays(self) -> list[np.ndarray[Any, Any]] | None:
-        if self._loaded is not None:
-            return self._loaded.kept
+        loaded = self._loaded or self._to_start_from
+        if loaded is not None:
+            return loaded.kept
         if self._keeper is None or self._keeper.snapshot is None:
             return None
         return self._keeper.snapshots.to_arrays(self._keeper.snapshot)

@@ -66,7 +66,8 @@ class _RevertGuard(Guard):
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Settle the last epoch."""
+        """Settle the last epoch; in the first one keep the initial state."""
+        super().on_epoch_begin(epoch, logs)
         self._disown_if_taken_back()
 
     def _disown_if_taken_back(self) -> None:

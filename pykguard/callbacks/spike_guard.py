@@ -259,11 +259,13 @@ class SpikeGuard(Recorder):
         self.release()
         if not self._is_loaded:
             self._begin_run()
-        kept, self._loaded, self._is_loaded = self._loaded, None, False
+            self._loaded = None
+        self._is_loaded = False
         self._losses = OwnLosses(self.model)
         self._slots = Slots(snapshots_for(self.model, optimizer=True, metrics=True))
         _turns.forget(self.model)
-        when_built(self.model, lambda late: self._keep_initial(kept))
+        self._is_built = False
+        when_built(self.model, self._begin_with)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begin an epoch; another guard may have taken back the one before."""
@@ -280,7 +282,9 @@ class SpikeGuard(Recorder):
         """Keep the state, where it is time to."""
         slots = self._slots_in_use()
         if "initial" not in slots:
-            return  # the first step will make the variables
+            if self._is_built:
+                self._keep_initial()
+            return  # otherwise the first step will make the variables
         taken, self._taken = self._taken, _turns.taken_back_since(self._model, self._epoch - 1)
         has_jumped = self._taken is not None and self._taken is not taken
         self._is_kept = has_jumped or rule.is_due(self._options, self._state, self._n_left(batch))
@@ -422,7 +426,13 @@ class SpikeGuard(Recorder):
         self._warned = False
         self._options = self._rule_options(None)
 
-    def _keep_initial(self, arrays: list[np.ndarray[Any, Any]] | None) -> None:
+    def _begin_with(self, late: bool) -> None:
+        """Keep the initial state now, or before the first batch, as all callbacks have left it."""
+        self._is_built = not late
+        if late:
+            self._keep_initial()
+
+    def _keep_initial(self) -> None:
         slots = self._slots_in_use()
         broken = slots.snapshots.accept_infinite()
         if broken:
@@ -430,6 +440,7 @@ class SpikeGuard(Recorder):
         slots.take(max(self._epoch, 0), self._scale)
         for slot in ("initial", "proven", "best"):
             slots.keep(slot)
+        arrays, self._loaded = self._loaded, None
         if arrays is not None:
             without_metrics = snapshots_for(self.model, optimizer=True)
             snapshot = without_metrics.from_arrays(arrays)
@@ -524,10 +535,8 @@ class SpikeGuard(Recorder):
         return INITIAL if kept is self._initial else kept.epoch
 
     def _kept_arrays(self) -> list[np.ndarray[Any, Any]] | None:
-        if self._slots is None:
+        if self._slots is None or "best" not in self._slots:
             return self._loaded
-        if "best" not in self._slots:
-            return None
         return self._slots.arrays("best", self.model)
 
     def _measure(self) -> dict[str, Any]:

@@ -351,6 +351,33 @@ def test_copies_of_the_kernels_are_let_go_when_training_ends():
     assert n[-1] > 0 and guard._marks == []
 
 
+def test_the_initial_state_is_what_other_callbacks_made_it_before_training():
+    class Load(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.model.set_weights(other.get_weights())
+
+    model, other = tanh_model(), tanh_model()
+    model.set_weights([2 * weight for weight in other.get_weights()])
+    guard = SpikeGuard(max_rollbacks=3)
+    fit(model, guard, Load(), data=Stream(nan_targets, range(64)))
+    assert guard.events[-1].action == "stop"
+    assert np.array_equal(helpers.flat(model.weights), helpers.flat(other.weights))
+
+
+def test_what_an_earlier_fit_measured_is_not_put_back():
+    logged = []
+    for n_fits in (1, 2):
+        guard, model = SpikeGuard(), relu_model(keras.optimizers.SGD(30.0))
+        model.compile(model.optimizer, "mse", metrics=["mae"])
+        if n_fits == 2:  # with a rate at which nothing moves
+            model.optimizer.learning_rate = 0.0
+            fit(model, data=Stream(y=1e3 * Y), epochs=1)
+            model.optimizer.learning_rate = 30.0
+        logged.append(fit(model, guard, epochs=1))
+        assert guard.events[0].restored_from == -1
+    assert logged[0] == logged[1]
+
+
 def test_a_schedule_is_scaled():
     schedule = keras.optimizers.schedules.ExponentialDecay(30.0, 1000, 0.99)
     guard, model = SpikeGuard(), relu_model(keras.optimizers.SGD(schedule))

@@ -89,6 +89,19 @@ def test_the_config_makes_an_equal_one(make):
     assert again.get_config() == callback.get_config()
 
 
+@pytest.mark.parametrize("make", [ALL["revert"], ALL["revert to best"]])
+def test_the_initial_state_is_what_a_backup_restored(make, tmp_path):
+    backup, states = keras.callbacks.BackupAndRestore(str(tmp_path)), helpers.StatesAfterEpochs()
+    with pytest.raises(RuntimeError, match="on purpose"):
+        raising = helpers.RaisesInEpoch(2, RuntimeError("on purpose"))
+        fit(helpers.dense_model(), states, backup, raising, epochs=4)
+    model, guard = helpers.dense_model(seed=5), make()
+    again = keras.callbacks.BackupAndRestore(str(tmp_path))
+    fit(model, helpers.Scripted(loss=[np.nan] * 3), guard, again, epochs=3)
+    assert [event.epoch for event in guard.events] == [2]
+    assert np.array_equal(helpers.flat(model.weights), states.weights[1])
+
+
 OPTIONS = {
     RevertOnLossIncrease: {
         "monitor": "val_loss",
