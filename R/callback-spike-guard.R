@@ -17,7 +17,7 @@
 #' `m + max(threshold * 1.4826 * MAD, abs(m))`. Before `warmup` losses were accepted, the first ones and
 #' the loss at the initial weights are what a batch is judged by.
 #'
-#' A good loss proves the weights that it was measured at. In calm up to four batches are judged together
+#' A good loss proves the weights that it was measured at. In calm up to eight batches are judged together
 #' when the last of them is over, so that a callback that saves the model within an epoch may meet a bad one
 #' first; with `interval = 1` each is judged at once. What follows on a bad one:
 #' \itemize{

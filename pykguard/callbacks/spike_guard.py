@@ -61,7 +61,7 @@ class SpikeGuard(Recorder):
     lower; before 8 were, three times `L0`.
 
     A good loss proves the weights that it was measured at. In calm, where a fit knows its number
-    of batches, up to four are judged together when the last of them is over: a callback that saves
+    of batches, up to eight are judged together when the last of them is over: a callback that saves
     the model within an epoch may meet a bad one first. With `interval=1` each is judged at once.
     What follows on a bad one:
 
@@ -280,6 +280,8 @@ class SpikeGuard(Recorder):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep the state, where it is time to."""
+        if self._n_waiting:
+            return  # no state is due before those are judged
         slots = self._slots_in_use()
         if "initial" not in slots:
             if self._is_built:

@@ -30,7 +30,7 @@ NEAR = 64  # batches after trouble for which every state is kept
 APART = 4  # batches between two looks at the kernels, and two states at the end of a training
 LEAST_WAIT, MOST_WAIT = 32, 1024
 LAST = 2 * CHECKS + 2  # batches of training in which the last drift can still be verified
-TOGETHER = 4  # batches that are judged together in calm
+TOGETHER = 8  # batches that are judged together in calm
 MOST_ANEW = 1
 ANNEALED = (0.1, 0.03)  # shares of the training that are left when the rate is lowered for its end
 NEW_LEVEL = 16  # finite bad losses in a row at proven weights that are the data's new level
@@ -64,7 +64,8 @@ def together(options: Options, state: State, n_left: int | None) -> int:
         return 1
     if is_due(options, state, n_left):
         return 1
-    until_state = int(_interval(options, state, n_left)) - state.since_kept - 1
+    since = state.since_kept + 1
+    until_state = min(options.interval - since, state.n_batches - 2 * since)  # see _interval()
     watch, since_best = state.watch, state.progress.since_best
     until_look = max(_wait(watch) - watch.since, LEAST_WAIT - since_best)
     return max(1, min(TOGETHER, until_state, until_look))
