@@ -22,7 +22,8 @@ def optimizers(model: Any) -> list[Any]:
             held.extend(value)
         else:
             held.append(value)
-    return list(each_once(o for o in held if is_optimizer(o)))
+    kinds = _kinds()
+    return list(each_once(o for o in held if isinstance(o, kinds)))
 
 
 def is_optimizer(thing: Any) -> bool:

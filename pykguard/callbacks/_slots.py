@@ -115,7 +115,8 @@ def moves_of(first: Any, middle: Any, last: Any) -> Moves:
 
 
 def _as_vector(value: Any) -> Any:
-    vector = np.ravel(to_numpy(value))
+    # NumPy looks into a tensor's memory by itself, but for PyTorch's, which may be elsewhere.
+    vector = np.ravel(to_numpy(value) if hasattr(value, "detach") else np.asarray(value))
     return vector.astype("float32") if vector.dtype.itemsize < 4 else vector
 
 

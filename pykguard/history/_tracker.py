@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from pykguard._errors import UnsupportedError
-from pykguard._framework import backend_of, is_legacy, replicas_of, to_numpy
+from pykguard._framework import backend_of, is_legacy, read_now, replicas_of, to_numpy
 from pykguard.history._rate import StepRate, rate_of
 
 SIZE = 256
@@ -171,7 +171,7 @@ class Reader:
 
     def _read_recent(self) -> list[Any]:
         if self._replicas:
-            return [_read_at_once(each) for each in self._replicas]
+            return [read_now(each).numpy() for each in self._replicas]
         return read_metric(self._model, self.tracker.recent)
 
     def mean(self) -> float:
@@ -219,15 +219,8 @@ def read_metric(model: Any, variable: Any) -> list[Any]:
             if each is variable:
                 return [np.asarray(value)]
     if backend_of(model) == "tensorflow":
-        return [_read_at_once(each) for each in replicas_of(variable)]
+        return [read_now(each).numpy() for each in replicas_of(variable)]
     return [to_numpy(variable)]
-
-
-def _read_at_once(variable: Any) -> Any:
-    """A TensorFlow variable's value, without the copies that `numpy()` makes on its way."""
-    import tensorflow as tf
-
-    return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype).numpy()
 
 
 def install(model: Any) -> Reader:

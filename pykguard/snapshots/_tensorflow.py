@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pykguard._framework import replicas_of
+from pykguard._framework import read_now, replicas_of
 from pykguard.snapshots._base import Look, Part, Snapshot, Snapshots, _each_name
 
 AT_ONCE_BYTES = 8 * 2**20  # read in a fraction of a millisecond
@@ -92,7 +92,7 @@ class TensorFlowSnapshots(Snapshots):
 
     def read(self, variables: Sequence[Any]) -> list[Any]:
         """Copies of what some variables hold now, without a function compiled for them."""
-        return [replicas_of(variable)[0].read_value() for variable in variables]
+        return [read_now(replicas_of(variable)[0]) for variable in variables]
 
     def _parts(self, variables: Sequence[Any]) -> list[Part]:
         return [Part(each, v) for v in variables for each in replicas_of(v)]
