@@ -47,6 +47,13 @@ class Slots:
     def __setitem__(self, slot: Slot, kept: Kept) -> None:
         self._held[slot] = kept
 
+    def prepare(self) -> None:
+        """Keep a state once and forget it, so that the first step finds compiled what that takes."""
+        self.snapshots.accept_infinite()
+        self.take(0, 1.0)
+        self.broken()
+        self.drop_before()
+
     def take(self, epoch: int, scale: float) -> None:
         """Keep the state as it is now as "before", and begin to check that it is finite."""
         old = self.drop_before()

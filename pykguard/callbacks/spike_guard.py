@@ -281,7 +281,7 @@ class SpikeGuard(Recorder):
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep the state, where it is time to."""
         if self._n_waiting:
-            return  # no state is due before those are judged
+            return  # no other state is due before those are judged
         slots = self._slots_in_use()
         if "initial" not in slots:
             if self._is_built:
@@ -335,17 +335,25 @@ class SpikeGuard(Recorder):
             return False
         losses = [float(mean_of_all(loss) or 0.0) for loss in losses]
         if n == 1:
-            return self._judge_execution(tuple(losses), batch)
+            return self._judge_execution(tuple(losses), batch, self._is_kept)
         # If one is undone, so are those that came after it.
-        places = enumerate(losses, batch + 1 - n)
-        return any(self._judge_execution((loss,), place) for place, loss in places)
+        return any(
+            self._judge_execution((loss,), batch + 1 - n + place, self._is_kept and place == 0)
+            for place, loss in enumerate(losses)
+        )
 
-    def _judge_execution(self, losses: tuple[float, ...], batch: int) -> bool:
-        """Judge an execution, mostly of one batch; returns whether a state was put back."""
-        broken = self._slots_in_use().broken() if self._is_kept else []
+    def _judge_execution(self, losses: tuple[float, ...], batch: int, is_kept: bool) -> bool:
+        """Judge an execution, mostly of one batch; returns whether a state was put back.
+
+        Args:
+            losses: Of its batches.
+            batch: The place of the last one.
+            is_kept: Whether the state before it was kept.
+        """
+        broken = self._slots_in_use().broken() if is_kept else []
         seen = rule.Seen(
             losses,
-            self._is_kept,
+            is_kept,
             not broken,
             (self._epoch, batch),
             self._n_left(batch),
@@ -433,6 +441,8 @@ class SpikeGuard(Recorder):
         self._is_built = not late
         if late:
             self._keep_initial()
+        else:
+            self._slots_in_use().prepare()
 
     def _keep_initial(self) -> None:
         slots = self._slots_in_use()

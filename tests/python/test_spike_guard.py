@@ -290,7 +290,7 @@ def test_moves_are_measured_though_their_squares_are_beyond_single_precision(siz
         assert moves == pytest.approx(expected, rel=1e-5, abs=0.0)
 
 
-@pytest.mark.parametrize("bad", [33, 36, 40, 41])
+@pytest.mark.parametrize("bad", [32, 33, 39, 40])
 def test_a_bad_batch_among_those_that_are_judged_together_is_named(bad, monkeypatch):
     reads = []
     last = _tracker.Reader.last
@@ -306,7 +306,7 @@ def test_a_bad_batch_among_those_that_are_judged_together_is_named(bad, monkeypa
     assert [(e.epoch, e.batch) for e in guard.events] == [(2, bad)]
     assert np.isfinite(helpers.training_state(model)).all()
     assert np.isfinite(history.epochs["loss"]).all()
-    assert len(reads) < 256 * 0.75
+    assert len(reads) < 256 * 0.6
 
 
 @pytest.mark.parametrize("validates", [False, True])

@@ -39,9 +39,13 @@ MOST_RUNNING = 128  # bad batches in a row at proven weights after which nothing
 
 def is_due(options: Options, state: State, n_left: int | None = None) -> bool:
     """Whether to keep the state before the next batch, after which `n_left` are to come."""
+    return _is_watched(state) or state.since_kept + 1 >= _interval(options, state, n_left)
+
+
+def _is_watched(state: State) -> bool:
+    """Whether every state is kept, in trouble and in the batches after it."""
     return (
-        state.since_kept + 1 >= _interval(options, state, n_left)
-        or state.search is not None
+        state.search is not None
         or state.check is not None
         or bool(state.pending)
         or state.seems_to_drift
@@ -56,19 +60,20 @@ def _interval(options: Options, state: State, n_left: int | None) -> float:
 
 
 def together(options: Options, state: State, n_left: int | None) -> int:
-    """How many of the next batches may be judged together: until a state or a look is due.
+    """How many of the next batches may be judged together, when `n_left` are to come.
 
-    In calm a batch that is bad takes training back by some batches in any case.
+    In calm a batch that is bad takes training back by some batches in any case. At most the state
+    before the first of them is kept, and the kernels are looked at after the last one at most.
     """
-    if n_left is None or n_left <= LAST + TOGETHER or state.standing != "unproven":
-        return 1
-    if is_due(options, state, n_left):
+    if n_left is None or state.standing != "unproven" or _is_watched(state):
         return 1
     since = state.since_kept + 1
+    if since >= _interval(options, state, n_left):
+        since = 0
     until_state = min(options.interval - since, state.n_batches - 2 * since)  # see _interval()
     watch, since_best = state.watch, state.progress.since_best
     until_look = max(_wait(watch) - watch.since, LEAST_WAIT - since_best)
-    return max(1, min(TOGETHER, until_state, until_look))
+    return max(1, min(TOGETHER, until_state, until_look, n_left - LAST - 1))
 
 
 def step(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
