@@ -48,7 +48,7 @@ class Slots:
         self._held[slot] = kept
 
     def prepare(self) -> None:
-        """Keep a state once and forget it, so that the first step finds compiled what that takes."""
+        """Keep a state and forget it, so that the first step finds compiled what that takes."""
         self.snapshots.accept_infinite()
         self.take(0, 1.0)
         self.broken()
