@@ -345,6 +345,7 @@ def drive(guard, model, logs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pykguard.GuardWarning)
         for epoch, entry in enumerate(logs):
+            guard.on_epoch_begin(epoch)
             mark(model, epoch)
             guard.on_epoch_end(epoch, dict(entry))
             markers.append(marker(model))

@@ -17,6 +17,7 @@ drive <- function(guard, model, logs) {
   core$on_train_begin()
   markers <- integer()
   for (epoch in seq_along(logs)) {
+    core$on_epoch_begin(epoch - 1L)
     marker$assign(array(epoch, dim = 1L))
     core$on_epoch_end(epoch - 1L, do.call(reticulate::dict, lapply(logs[[epoch]], as_number)))
     markers[epoch] <- as.integer(marker$numpy())
