@@ -25,7 +25,12 @@ def reason(rejected: Rejected) -> str:
         else "is too high",
         "dead": "does not fall, and most kernels get no gradients: the network is dead",
         "trial": "is where the trial of this learning rate ended: a lower one is tried",
-        "found": "is the lowest that a trial ended at: training goes on from there",
+        "again": "is where the trial of this learning rate ended: one is tried again at which "
+        "it may have been bad data",
+        "found": f"is where the last trial ended, and the lowest at {rejected.reference:.4g}: "
+        "training goes on from there"
+        if rejected.reference is not None
+        else "is too high",
         "exhausted": f"{_height(rejected)}: no learning rate trains",
         "all bad": f"{_height(rejected)}, as all of the last batches are",
     }

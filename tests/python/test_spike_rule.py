@@ -307,6 +307,43 @@ def test_the_search_ends_with_the_state_and_the_rate_of_the_best_trial():
     assert len(run.state) > 24 and run.state[0] == run.slots["best"][0]
 
 
+def poisoned(n, begins_with, seed):
+    """Batches a third of which hold bad data, and which they are at first."""
+    bad = np.random.default_rng(seed).random(n) < 1 / 3
+    bad[: len(begins_with)] = begins_with
+    return dict.fromkeys(np.flatnonzero(bad).tolist(), 100.0)
+
+
+# Two bad in a row, one that is good at the initial weights, and another bad one: nothing tells them
+# from broken weights where no batch has been found bad yet.
+MISLEADING = (0, 0, 1, 1, 0, 1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_rate_that_bad_data_made_look_too_high_is_tried_again(seed):
+    loss = valley(0.02, bad=poisoned(800, MISLEADING, seed))
+    run = Run(loss, 800)
+    causes = [each.cause for each in run.rejected if each.cause != "data"]
+    assert causes == ["weights", "trial", "again", "found"]
+    assert run.scales[run.causes.index("found")] == 1.0
+    assert loss.weights[run.state] ** 2 < 1e-3
+
+
+@pytest.mark.parametrize("seed", [1, 6, 7])
+def test_a_rate_that_is_too_high_breaks_also_where_it_is_tried_again(seed):
+    loss = valley(20.0, bad=poisoned(800, (), seed))
+    run = Run(loss, 800)
+    causes = [each.cause for each in run.rejected if each.cause != "data"]
+    assert causes[-3:] == ["again", "weights", "found"]
+    assert 20.0 * run.rule.scale < 2 and not run.stopped
+    assert loss.weights[run.state] ** 2 < 1e-3
+
+
+def test_no_rate_is_tried_again_where_the_data_are_good():
+    run = Run(valley(500.0), 300)
+    assert len(run.said("weights")) >= 4 and not run.said("again")
+
+
 def test_a_rate_at_fault_late_goes_back_to_the_best_state_and_is_cut_once():
     curve = falling(700)
 
@@ -626,6 +663,16 @@ def test_bad_data_in_a_row_are_believed_as_long_as_they_are_likely(n_seen, n_bad
     assert n == expected
     p = (n_bad + 0.1) / (n_seen + 10)
     assert p**n <= 1e-4 or n == 12
+
+
+@pytest.mark.parametrize(
+    ("n_seen", "n_bad", "n", "expected"),
+    [(90, 30, 2, True), (90, 30, 5, True), (90, 30, 6, False), (90, 2, 2, False), (90, 4, 2, True)],
+)
+def test_a_verdict_is_in_doubt_once_bad_data_are_seen_to_be_frequent(n_seen, n_bad, n, expected):
+    assert _evidence.is_doubtful(n_seen, n_bad, n) == expected
+    assert (((n_bad + 0.1) / (n_seen + 10)) ** n > 1e-3) == expected
+    assert not _evidence.is_doubtful(n_seen, n_bad, _evidence.needed(n_seen, n_bad, 9.0))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """How many bad batches in a row are too many to be bad data alone.
 
-With `p` the share of the batches seen so far that were found bad themselves, bad batches in a row
-are taken for the weights' fault when `p**n < 1e-4`.
+With `p` the share of the batches seen so far that were found bad themselves, `n` bad batches in a
+row are taken for the weights' fault when `p**n < 1e-4`; that is in doubt again when `p**n > 1e-3`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 UNLIKELY = 1e-4
+DOUBTFUL = 1e-3
 FEWEST, MOST = 2, 12
 FEWEST_NAN = 4  # finite weights seldom give a NaN by themselves; rows of data that hold one do
 
@@ -21,8 +22,24 @@ def needed(n_seen: int, n_bad: int, loss: float) -> int:
         n_bad: Those of them that were found bad themselves.
         loss: The last one's.
     """
-    p = (n_bad + 0.1) / (n_seen + 10.0)
+    p = _share(n_seen, n_bad)
     n = FEWEST
     while p**n > UNLIKELY and n < MOST:
         n += 1
     return max(n, FEWEST_NAN) if math.isnan(loss) else n
+
+
+def is_doubtful(n_seen: int, n_bad: int, n: int) -> bool:
+    """Whether `n` bad batches in a row, once taken for the weights' fault, may have been bad data.
+
+    Args:
+        n_seen: The batches seen so far, by which more may be known than at that time.
+        n_bad: Those of them that were found bad themselves.
+        n: How many in a row there were.
+    """
+    return _share(n_seen, n_bad) ** n > DOUBTFUL
+
+
+def _share(n_seen: int, n_bad: int) -> float:
+    """Of the batches that are bad themselves; not 0 before one was."""
+    return (n_bad + 0.1) / (n_seen + 10.0)

@@ -1,7 +1,9 @@
 """The search for a rate that trains: trials from the initial state, each at 0.3 times the last's.
 
-A trial that breaks is abandoned. The search goes on while trials end lower than the best before;
-then the best trial's end state and rate are taken.
+A trial that breaks is abandoned. The search goes on while trials end lower than the best before.
+Then rates at which it was too few bad batches in a row that broke a trial, for the share of bad
+data that has been seen meanwhile, are tried once more, from the highest on and while that helps.
+In the end the best trial's end state and rate are taken.
 """
 
 from __future__ import annotations
@@ -17,10 +19,19 @@ AT_END = 8  # losses at a trial's end whose median says how it ended
 LEAST_SCALE = 1e-7  # of the rate that training began at: below it nothing is tried
 
 
+class Broken(NamedTuple):
+    """A rate at which the weights seemed to break."""
+
+    scale: float
+    n: int  # the bad batches in a row that said so
+
+
 class Search(NamedTuple):
     """The trials so far."""
 
     losses: tuple[float, ...] = ()  # of the trial that runs
+    is_again: bool = False  # whether its rate was tried before
+    broken: tuple[Broken, ...] = ()  # the rates that were tried once
     best: float = math.inf
     best_scale: float | None = None
     best_losses: tuple[float, ...] = ()

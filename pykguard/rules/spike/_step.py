@@ -118,7 +118,7 @@ def _judged(options: Options, state: State, seen: Seen) -> tuple[State, Decision
 
 def _compared(options: Options, state: State, is_dead: bool) -> tuple[State, Decision]:
     if state.search is not None:
-        return trial_over(options, state._replace(watch=Watch()), is_dead)
+        return trial_over(state._replace(watch=Watch()), is_dead)
     if not is_dead:
         wait = min(2 * max(state.watch.wait, LEAST_WAIT), MOST_WAIT)
         return state._replace(watch=Watch(wait=wait)), Decision(scale=state.scale)

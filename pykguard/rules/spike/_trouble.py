@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from pykguard.rules.spike import _limit, _progress, _search
-from pykguard.rules.spike._search import Search
+from pykguard.rules.spike import _evidence, _limit, _progress, _search
+from pykguard.rules.spike._search import Broken, Search
 from pykguard.rules.spike._types import (
     Cause,
     Check,
@@ -40,23 +40,21 @@ def weights_at_fault(
 ) -> tuple[State, Decision]:
     """Cut the rate: in a search by its next trial, early by a search, later from the best state."""
     if state.search is not None:
-        return _next_trial(options, state, cause, evidence)
+        return _next_trial(state, cause, evidence)
     if cause == "dead" or is_early(state):
-        return _begin_anew(options, state, cause, evidence)
+        return _begin_anew(state, cause, evidence)
     state = _calmed(state)._replace(standing="proven", scale=state.scale * options.lr_factor)
     return _rolled_back(state, cause, evidence, "best")
 
 
-def _begin_anew(
-    options: Options, state: State, cause: Cause, evidence: Rejected
-) -> tuple[State, Decision]:
+def _begin_anew(state: State, cause: Cause, evidence: Rejected) -> tuple[State, Decision]:
     """Search for a rate from the initial state; what was reached until then is set aside."""
     is_best = state.is_under_way and state.progress.best < state.aside
     aside = state.progress.best if is_best else state.aside
     state = state._replace(
         search=Search(), progress=_progress.Progress(), is_under_way=False, aside=aside
     )
-    state, decision = _next_trial(options, state, cause, evidence)
+    state, decision = _next_trial(state, cause, evidence)
     return state, decision._replace(set_aside=is_best)
 
 
@@ -133,36 +131,60 @@ def _median(losses: tuple[float, ...]) -> float:
     return _limit.middle(sorted(losses)) if losses else math.inf
 
 
-def trial_over(options: Options, state: State, is_dead: bool) -> tuple[State, Decision]:
+def trial_over(state: State, is_dead: bool) -> tuple[State, Decision]:
     """After a trial: try a lower rate while that helps, then take the best trial's."""
     search = state.search
     assert search is not None
     end = _search.end_of(search)
     evidence = Rejected(None, end, None if math.isinf(search.best) else search.best)
     if is_dead:
-        return _next_trial(options, state, "dead", evidence)
-    if end < search.best:
-        search = Search((), end, state.scale, search.losses)
-        state = state._replace(search=search)
-        new, decision = _next_trial(options, state, "trial", evidence)
-        return new, decision._replace(keep=("best",))
-    return _take_best(state, "found", evidence)
+        return _next_trial(state, "dead", evidence)
+    if end >= search.best:
+        return _take_best(state, "found", evidence) if search.is_again else _ended(state, evidence)
+    search = search._replace(best=end, best_scale=state.scale, best_losses=search.losses)
+    new, decision = _next_trial(state._replace(search=search), "trial", evidence)
+    return new, decision._replace(keep=("best",))
 
 
-def _next_trial(
-    options: Options, state: State, cause: Cause, evidence: Rejected
-) -> tuple[State, Decision]:
+def _next_trial(state: State, cause: Cause, evidence: Rejected) -> tuple[State, Decision]:
+    """Try a lower rate; after one that was tried again, the next of those."""
     search = state.search
     assert search is not None
+    if search.is_again:
+        return _ended(state, evidence, cause)
+    if cause == "weights":
+        broken = *search.broken, Broken(state.scale, evidence.n)
+        state = state._replace(search=search._replace(broken=broken))
     scale = state.scale * _search.FACTOR
     if scale < _search.LEAST_SCALE:
-        if search.best_scale is not None:
-            return _take_best(state, "found", evidence)
-        state = _calmed(state)._replace(search=None, standing="initial")
-        state, decision = _rolled_back(state, "exhausted", evidence, "initial")
-        return state, decision._replace(stop=True)
+        return _ended(state, evidence, "exhausted")
+    return _trial(state, scale, cause, evidence)
+
+
+def _ended(state: State, evidence: Rejected, cause: Cause = "again") -> tuple[State, Decision]:
+    """Try again what was given up in doubt; else take the best trial's."""
+    search = state.search
+    assert search is not None
+    in_doubt = [
+        each for each in search.broken if _evidence.is_doubtful(state.n_seen, state.n_bad, each.n)
+    ]
+    if in_doubt:
+        highest = max(in_doubt)
+        broken = tuple(each for each in search.broken if each.scale < highest.scale)
+        search = search._replace(is_again=True, broken=broken)
+        return _trial(state._replace(search=search), highest.scale, cause, evidence)
+    if search.best_scale is not None:
+        return _take_best(state, "found", evidence)
+    state = _calmed(state)._replace(search=None, standing="initial")
+    state, decision = _rolled_back(state, "exhausted", evidence, "initial")
+    return state, decision._replace(stop=True)
+
+
+def _trial(state: State, scale: float, cause: Cause, evidence: Rejected) -> tuple[State, Decision]:
+    """Begin a trial of this rate, from the initial state."""
+    assert state.search is not None
     state = _calmed(state)._replace(
-        search=search._replace(losses=()),
+        search=state.search._replace(losses=()),
         levels=_limit.started_over(state.levels),
         standing="initial",
         scale=scale,
@@ -174,6 +196,8 @@ def _take_best(state: State, cause: Cause, evidence: Rejected) -> tuple[State, D
     search = state.search
     assert search is not None and search.best_scale is not None
     losses = search.best_losses
+    if cause == "found":
+        evidence = evidence._replace(reference=search.best)
     progress = _progress.Progress(last=losses[-_progress.ENOUGH :], best=search.best)
     state = _calmed(state)._replace(
         search=None,

@@ -24,6 +24,7 @@ Cause = Literal[
     "first",  # the first batch's loss is far above the next ones': perhaps it was bad
     "dead",
     "trial",
+    "again",  # a rate is tried again whose trial may have met bad data
     "found",
     "standstill",
     "end",
