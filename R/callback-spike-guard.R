@@ -32,9 +32,10 @@
 #'     `lr_factor`. So with a slow rise, and with no progress after such trouble.
 #'   \item Where the next losses are 30 times lower than the first one, that may have been bad data:
 #'     training begins anew.
-#'   \item The end of a run whose rate was at fault: the rate times 0.3 when 10 \% of the batches are left,
-#'     and again when 3 \% are, since the highest rate that trains leaves noisy weights. When
-#'     training has ended the rate is as it was before.
+#'   \item The end of a run whose rate was at fault, or in which more than a tenth of the batches were bad
+#'     data: the rate times 0.3 when 10 \% of the batches are left, and again when 3 \% are, since the
+#'     highest rate that trains, and data with gaps, leave noisy weights. When training has ended the rate
+#'     is as it was before.
 #' }
 #' When training ends, weights that are not finite or that the last batches found bad are replaced by the
 #' newest proven ones. Where nothing helps, training stops with the best state in place.

@@ -92,8 +92,9 @@ class SpikeGuard(Recorder):
       best state is put back at the end if training has not got as far again.
     - **No progress** in 64 batches, and in an epoch, of a run that had such trouble, and its later
       accepted losses not below the earlier ones: the rate times `lr_factor`.
-    - **The end of such a run**: the rate times 0.3 when 10 % of the batches are left, and again
-      when 3 % are (Hu et al., 2024), since the highest rate that trains leaves noisy weights. When
+    - **The end of such a run**, and of one in which more than a tenth of the batches were bad data:
+      the rate times 0.3 when 10 % of the batches are left, and again when 3 % are (Hu et al.,
+      2024), since the highest rate that trains, and data with gaps, leave noisy weights. When
       training has ended the rate is as it was before.
 
     When training ends, weights that are not finite or that the last batches found bad are replaced

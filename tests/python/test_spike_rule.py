@@ -494,6 +494,15 @@ def test_after_trouble_the_rate_is_lowered_for_the_end():
     assert "end" not in Run(valley(0.5), 400, n_known=True).causes
 
 
+@pytest.mark.parametrize(("every", "n_lowered"), [(5, 2), (20, 0)])
+def test_where_much_of_the_data_is_bad_the_rate_is_lowered_for_the_end(every, n_lowered):
+    run = Run(valley(0.5, bad=dict.fromkeys(range(5, 400, every), NAN)), 400, n_known=True)
+    assert len(run.said("data")) == len(range(5, 400, every)) and not run.said("weights")
+    assert run.causes.count("end") == n_lowered
+    assert {scale for t, scale in enumerate(run.used) if t < 359} == {1.0}
+    assert spike.warmed(run.rule).scale == pytest.approx(1.0)
+
+
 def test_progress_in_small_steps_is_no_standstill():
     curve = np.linspace(1.5, 0.5, 900) * (1 + 0.001 * np.random.default_rng(0).normal(size=900))
 

@@ -14,6 +14,11 @@ FEWEST, MOST = 2, 12
 FEWEST_NAN = 4  # finite weights seldom give a NaN by themselves; rows of data that hold one do
 
 
+def share(n_seen: int, n_bad: int) -> float:
+    """Of the batches that are bad themselves; not 0 before one was."""
+    return (n_bad + 0.1) / (n_seen + 10.0)
+
+
 def needed(n_seen: int, n_bad: int, loss: float) -> int:
     """How many bad batches in a row, the last with this loss, put the blame on the weights.
 
@@ -22,7 +27,7 @@ def needed(n_seen: int, n_bad: int, loss: float) -> int:
         n_bad: Those of them that were found bad themselves.
         loss: The last one's.
     """
-    p = _share(n_seen, n_bad)
+    p = share(n_seen, n_bad)
     n = FEWEST
     while p**n > UNLIKELY and n < MOST:
         n += 1
@@ -37,9 +42,4 @@ def is_doubtful(n_seen: int, n_bad: int, n: int) -> bool:
         n_bad: Those of them that were found bad themselves.
         n: How many in a row there were.
     """
-    return _share(n_seen, n_bad) ** n > DOUBTFUL
-
-
-def _share(n_seen: int, n_bad: int) -> float:
-    """Of the batches that are bad themselves; not 0 before one was."""
-    return (n_bad + 0.1) / (n_seen + 10.0)
+    return share(n_seen, n_bad) ** n > DOUBTFUL

@@ -33,6 +33,7 @@ LAST = 2 * CHECKS + 2  # batches of training in which the last drift can still b
 TOGETHER = 8  # batches that are judged together in calm
 MOST_ANEW = 1
 ANNEALED = (0.1, 0.03)  # shares of the training that are left when the rate is lowered for its end
+OFTEN = 0.1  # of the batches: bad data
 NEW_LEVEL = 16  # finite bad losses in a row at proven weights that are the data's new level
 MOST_RUNNING = 128  # bad batches in a row at proven weights after which nothing helps
 
@@ -276,8 +277,12 @@ def _is_still(options: Options, state: State) -> bool:
 
 
 def _is_time_to_anneal(state: State, seen: Seen) -> bool:
-    """Whether the rate, which is as high as can be after trouble, is to be lowered for the end."""
-    if not state.had_trouble or seen.n_left is None or state.n_annealed == len(ANNEALED):
+    """Whether the rate is to be lowered for the end.
+
+    After trouble it is as high as can be, and where much of the data is bad the rest is noisy.
+    """
+    is_troubled = state.had_trouble or _evidence.share(state.n_seen, state.n_bad) > OFTEN
+    if not is_troubled or seen.n_left is None or state.n_annealed == len(ANNEALED):
         return False
     return seen.n_left <= ANNEALED[state.n_annealed] * seen.n_all
 
