@@ -140,7 +140,9 @@ def trial_over(state: State, is_dead: bool) -> tuple[State, Decision]:
     if is_dead:
         return _next_trial(state, "dead", evidence)
     if end >= search.best:
-        return _take_best(state, "found", evidence) if search.is_again else _ended(state, evidence)
+        if search.is_again:
+            return _take_best(state, "found", evidence)
+        return _ended(state, "trial", evidence)
     search = search._replace(best=end, best_scale=state.scale, best_losses=search.losses)
     new, decision = _next_trial(state._replace(search=search), "trial", evidence)
     return new, decision._replace(keep=("best",))
@@ -151,18 +153,18 @@ def _next_trial(state: State, cause: Cause, evidence: Rejected) -> tuple[State, 
     search = state.search
     assert search is not None
     if search.is_again:
-        return _ended(state, evidence, cause)
+        return _ended(state, cause, evidence)
     if cause == "weights":
         broken = *search.broken, Broken(state.scale, evidence.n)
         state = state._replace(search=search._replace(broken=broken))
     scale = state.scale * _search.FACTOR
     if scale < _search.LEAST_SCALE:
-        return _ended(state, evidence, "exhausted")
+        return _ended(state, cause, evidence)
     return _trial(state, scale, cause, evidence)
 
 
-def _ended(state: State, evidence: Rejected, cause: Cause = "again") -> tuple[State, Decision]:
-    """Try again what was given up in doubt; else take the best trial's."""
+def _ended(state: State, cause: Cause, evidence: Rejected) -> tuple[State, Decision]:
+    """After the last trial: try again what was given up in doubt; else take the best one's."""
     search = state.search
     assert search is not None
     in_doubt = [
@@ -172,9 +174,10 @@ def _ended(state: State, evidence: Rejected, cause: Cause = "again") -> tuple[St
         highest = max(in_doubt)
         broken = tuple(each for each in search.broken if each.scale < highest.scale)
         search = search._replace(is_again=True, broken=broken)
+        cause = "again" if cause == "trial" else cause
         return _trial(state._replace(search=search), highest.scale, cause, evidence)
     if search.best_scale is not None:
-        return _take_best(state, "found", evidence)
+        return _take_best(state, "found" if cause == "trial" else cause, evidence)
     state = _calmed(state)._replace(search=None, standing="initial")
     state, decision = _rolled_back(state, "exhausted", evidence, "initial")
     return state, decision._replace(stop=True)
