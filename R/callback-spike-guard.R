@@ -26,8 +26,8 @@
 #'   \item Where bad batches in a row are more than bad data explain, older, proven weights are put back.
 #'     If a batch is good there, the updates had broken the weights: the rate is at fault.
 #'   \item The rate at fault early: trials of a few batches from the initial state, each at 0.3 times the
-#'     last one's rate, as long as that helps; then the best trial's end and rate. Rates that bad data may
-#'     have made look too high are tried once more in the end.
+#'     last one's rate, as long as that helps; then the best trial's end and rate, of two alike the
+#'     lower one's. Rates that bad data may have made look too high are tried once more in the end.
 #'   \item The rate at fault later: back to the state with the best smoothed loss, and the rate times
 #'     `lr_factor`. So with a slow rise, and with no progress after such trouble.
 #'   \item Where the next losses are 30 times lower than the first one, that may have been bad data:

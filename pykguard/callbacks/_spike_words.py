@@ -27,8 +27,8 @@ def reason(rejected: Rejected) -> str:
         "trial": "is where the trial of this learning rate ended: a lower one is tried",
         "again": "is where the trial of this learning rate ended: one is tried again at which "
         "it may have been bad data",
-        "found": f"is where the last trial ended, and the lowest at {rejected.reference:.4g}: "
-        "training goes on from there"
+        "found": "is where the last trial ended, and the best one at "
+        f"{rejected.reference:.4g}: training goes on from there"
         if rejected.reference is not None
         else "is too high",
         "exhausted": f"{_height(rejected)}: no learning rate trains",

@@ -75,9 +75,10 @@ class SpikeGuard(Recorder):
       fault.
     - **The rate at fault early**, before the loss has fallen by a fifth: trials of 24 batches from
       the initial state, each at 0.3 times the last one's rate, as long as they end lower than the
-      best before; then the best trial's end and rate. A trial that breaks is abandoned; where the
-      data have proved so bad meanwhile that `p**n > 1e-3` for the `n` that broke it, its rate is
-      tried once more in the end.
+      best before; then the best trial's end and rate, or those of the one after it if that ended
+      as low but for chance, as high rates look better in few batches than they are (Wu et al.,
+      2018). A trial that breaks is abandoned; where the data have proved so bad meanwhile that
+      `p**n > 1e-3` for the `n` that broke it, its rate is tried once more in the end.
     - **The rate at fault later**: back to the state with the best median of 16 losses, and the rate
       times `lr_factor`, as "bold driver" methods do (Vogl et al., 1988; Battiti, 1989).
     - **A slow rise**: where that median is above 1.5 times its best by more than 3 robust standard
@@ -154,6 +155,9 @@ class SpikeGuard(Recorder):
 
         Wilson, E. B. and Hilferty, M. M. (1931). The distribution of chi-square. Proceedings of the
         National Academy of Sciences 17, 684-688.
+
+        Wu, Y. et al. (2018). Understanding short-horizon bias in stochastic meta-optimization.
+        arXiv:1803.02021.
     """
 
     _state: rule.State

@@ -307,6 +307,22 @@ def test_the_search_ends_with_the_state_and_the_rate_of_the_best_trial():
     assert len(run.state) > 24 and run.state[0] == run.slots["best"][0]
 
 
+@pytest.mark.parametrize(("end", "scale"), [(1.01, 0.09), (1.2, 0.3)])
+def test_of_two_trials_that_end_alike_the_one_at_the_lower_rate_is_taken(end, scale):
+    noise = np.where(np.arange(200) % 2, 0.95, 1.05)
+
+    def loss(t, state, scale):
+        if scale == 1.0:
+            return 1e3 if state else 2.0
+        level = {1: 1.0, 2: end}[round(math.log(scale, 0.3))]
+        return float(noise[t]) * (2.0 - (2.0 - level) * min(len(state), 10) / 10)
+
+    run = Run(loss, 100)
+    assert [each.cause for each in run.rejected] == ["weights", "trial", "found"]
+    assert run.rule.scale == pytest.approx(scale)
+    assert len(run.state) > 24 and run.state[0] == run.slots["best"][0]
+
+
 def poisoned(n, begins_with, seed):
     """Batches a third of which hold bad data, and which they are at first."""
     bad = np.random.default_rng(seed).random(n) < 1 / 3
@@ -334,7 +350,7 @@ def test_a_rate_that_is_too_high_breaks_also_where_it_is_tried_again(seed):
     loss = valley(20.0, bad=poisoned(800, (), seed))
     run = Run(loss, 800)
     causes = [each.cause for each in run.rejected if each.cause != "data"]
-    assert causes[-2:] == ["again", "weights"]
+    assert causes[-3:] == ["again", "weights", "weights"]
     assert 20.0 * run.rule.scale < 2 and not run.stopped
     assert loss.weights[run.state] ** 2 < 1e-3
 

@@ -139,12 +139,14 @@ def trial_over(state: State, is_dead: bool) -> tuple[State, Decision]:
     evidence = Rejected(None, end, None if math.isinf(search.best) else search.best)
     if is_dead:
         return _next_trial(state, "dead", evidence)
-    if end >= search.best:
-        if search.is_again:
-            return _take_best(state, "found", evidence)
+    if end >= search.best and search.is_again:
+        return _take_best(state, "found", evidence)
+    if end >= search.best and not _search.is_as_good(search):
         return _ended(state, "trial", evidence)
+    is_lower = end < search.best
     search = search._replace(best=end, best_scale=state.scale, best_losses=search.losses)
-    new, decision = _next_trial(state._replace(search=search), "trial", evidence)
+    follow = _next_trial if is_lower else _ended
+    new, decision = follow(state._replace(search=search), "trial", evidence)
     return new, decision._replace(keep=("best",))
 
 
