@@ -7,15 +7,14 @@
 #'
 #' The loss `l` of a batch is measured at the weights `w` before its update. With `m` the median of the
 #' last `window` accepted losses, `m_f` and `MAD_f` the median and the median absolute deviation of
-#' `f(loss)`, and `L0` the loss at the initial weights, a batch is bad unless
+#' `f(loss)`, `s_f = 1.4826 * MAD_f`, and `L0` the loss at the initial weights, a batch is bad unless
 #'
-#' `l <= max(2 * m, (m_cbrt + threshold * 1.4826 * MAD_cbrt)^3, log_limit)`
+#' `l <= max(2 * m, (m_cbrt + threshold * s_cbrt)^3, min(exp(m_log + threshold * s_log), H))`
 #'
-#' `log_limit = min(exp(m_log + threshold * 1.4826 * MAD_log), L0 / 4)`
-#'
-#' so `NaN` is bad, and if `w` are not finite. Of losses of which `m <= 0` the limit is
-#' `m + max(threshold * 1.4826 * MAD, abs(m))`. Before `warmup` losses were accepted, the first ones and
-#' the loss at the initial weights are what a batch is judged by.
+#' so `NaN` is bad, and if `w` are not finite. `H` is `L0 / 4`, and `2 * L0` where `s_log > 1`: where nearly
+#' all rows are learnt by heart, the loss of one that is not may be as high as at the beginning. Of losses
+#' of which `m <= 0` the limit is `m + max(threshold * s, abs(m))`. Before `warmup` losses were accepted,
+#' the first ones and the loss at the initial weights are what a batch is judged by.
 #'
 #' A good loss proves the weights that it was measured at. In calm up to eight batches are judged together
 #' when the last of them is over, so that a callback that saves the model within an epoch may meet a bad one

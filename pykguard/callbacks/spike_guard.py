@@ -48,17 +48,18 @@ class SpikeGuard(Recorder):
     It watches each batch's own loss `l_t`, which is measured at the weights `w_t` before the
     batch's update; not the running mean that Keras logs, which hides spikes. With `m` the median of
     the last `window` accepted losses, `m_f` and `MAD_f` the median and the median absolute
-    deviation of `f(loss)` (Hampel, 1974), and `L0` the loss at the initial weights, a batch is bad
-    iff
+    deviation of `f(loss)` (Hampel, 1974), `s_f = 1.4826 * MAD_f`, and `L0` the loss at the initial
+    weights, a batch is bad iff
 
-        not (l_t <= max(2 * m, (m_cbrt + threshold * 1.4826 * MAD_cbrt)**3,
-                        min(exp(m_log + threshold * 1.4826 * MAD_log), L0 / 4)))
+        not (l_t <= max(2 * m, (m_cbrt + threshold * s_cbrt)**3,
+                        min(exp(m_log + threshold * s_log), H)))
 
     so NaN is bad, or if `w_t` are not finite. Cube roots of sums of squares are nearly normal
-    (Wilson and Hilferty, 1931); logarithms count where losses are small and spread over orders of
-    magnitude. Of losses of which `m <= 0` the limit is `m + max(threshold * 1.4826 * MAD, |m|)`.
-    Before `warmup` losses were accepted it is at least twice `L0`, or four times `m` if that is
-    lower; before 8 were, three times `L0`.
+    (Wilson and Hilferty, 1931). Logarithms count where losses spread over orders of magnitude, up
+    to `H = L0 / 4`, and up to `H = 2 * L0` where `s_log > 1`: where nearly all rows are learnt by
+    heart, the loss of one that is not may be as high as at the beginning. Of losses of which
+    `m <= 0` the limit is `m + max(threshold * s, |m|)`. Before `warmup` losses were accepted it is
+    at least twice `L0`, or four times `m` if that is lower; before 8 were, three times `L0`.
 
     A good loss proves the weights that it was measured at. In calm, where a fit knows its number
     of batches, up to eight are judged together when the last of them is over: a callback that saves

@@ -3,14 +3,15 @@
 With `m` the median of the last `window` accepted losses, and `m_f` and `MAD_f` the median and the
 median absolute deviation of `f(loss)`, a loss is bad iff it is not finite or, where `m > 0`, above
 
-    max(2 * m, (m_cbrt + threshold * 1.4826 * MAD_cbrt)**3,
-        min(exp(m_log + threshold * 1.4826 * MAD_log), L0 / 4))
+    max(2 * m, (m_cbrt + threshold * s_cbrt)**3, min(exp(m_log + threshold * s_log), H))
 
-The cube roots of sums of squares are nearly normal (Wilson and Hilferty, 1931). The logarithms
-count where losses are well below the level `L0` that training began at, and spread over orders of
-magnitude. Where `m <= 0` it is `m + max(threshold * 1.4826 * MAD, |m|)`. Before `warmup` losses
-were accepted, the limit is at least twice `L0`, or four times `m` if that is lower; and before 8
-were, three times the highest normal loss at the initial weights.
+where `s_f = 1.4826 * MAD_f`. The cube roots of sums of squares are nearly normal (Wilson and
+Hilferty, 1931). The logarithms count where losses spread over orders of magnitude, up to `H`, which
+is a quarter of the level `L0` that training began at, and `2 * L0` where `s_log > 1`: where nearly
+all rows are learnt by heart, the loss of one that is not may be as high as at the beginning. Where
+`m <= 0` the limit is `m + max(threshold * s, |m|)`. Before `warmup` losses were accepted, it is at
+least twice `L0`, or four times `m` if that is lower; and before 8 were, three times the highest
+normal loss at the initial weights.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ FEW = 8  # accepted losses whose median is trusted more than one loss at the ini
 MOST_INITIAL = 64
 SUSPECT = 30.0  # times a later loss: a first one that is higher may be that of bad data
 
-LOW = 0.25  # of the initial level: below it losses may spread over orders of magnitude
+LOW, HIGH = 0.25, 2.0  # times the initial level: up to there losses may spread widely, or
+WIDE = 1.0  # where they spread by more than this, in logarithms
 FALLS = 0.01  # of its size: what is no standstill yet
 FIRST = 3.0  # times the initial level: the limit before there are those few
 
@@ -146,14 +148,13 @@ def _robust_limit(levels: Levels, threshold: float) -> float:
     root_m = middle(roots)
     of_roots: float = (root_m + threshold * spread(roots, root_m)) ** 3
     highest = max(of_roots, 2 * m)
-    low = LOW * initial_level(levels)
-    if highest >= low:
-        return highest
     least = max(1e-12 * m, 5e-324)
     logs = [math.log(max(loss, least)) for loss in losses]
     log_m = middle(logs)
-    of_logs = math.exp(min(log_m + threshold * spread(logs, log_m), 700.0))
-    return max(highest, min(of_logs, low))
+    log_sd = spread(logs, log_m)
+    of_logs = math.exp(min(log_m + threshold * log_sd, 700.0))
+    most = HIGH if log_sd > WIDE else LOW
+    return max(highest, min(of_logs, most * initial_level(levels)))
 
 
 def _first_level(levels: Levels) -> float:
