@@ -32,7 +32,7 @@
 #'   \item Where the next losses are 30 times lower than the first one, that may have been bad data:
 #'     training begins anew.
 #'   \item The end of a run whose rate was at fault, or in which more than a tenth of the batches were bad
-#'     data: the rate times 0.3 when 10 \% of the batches are left, and again when 3 \% are, since the
+#'     data: the rate times 0.3 when 10 % of the batches are left, and again when 3 % are, since the
 #'     highest rate that trains, and data with gaps, leave noisy weights. When training has ended the rate
 #'     is as it was before.
 #' }
