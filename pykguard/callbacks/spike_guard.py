@@ -117,7 +117,7 @@ class SpikeGuard(Recorder):
         warmup: Number of accepted losses before the median and its deviation are trusted.
             Defaults to 32.
         interval: A state is kept before every so many batches at most: at first before the batches
-            0, 1, 2, 4, 8, ..., in the last 12 batches before every fourth, in trouble and in the
+            0, 1, 2, 4, 8 and 16, in the last 12 batches before every fourth, in trouble and in the
             64 batches after it before each. A bad batch with no state from right before it takes
             training back to the last one that was proven; with 1 there always is one. None means
             32. Defaults to None.
@@ -453,11 +453,14 @@ class SpikeGuard(Recorder):
             self._slots_in_use().prepare()
 
     def _keep_initial(self) -> None:
-        slots = self._slots_in_use()
-        broken = slots.snapshots.accept_infinite()
-        if broken:
-            self._warn(f"the model holds NaN before its first step, in {', '.join(broken[:3])}")
-        slots.take(max(self._epoch, 0), self._scale)
+        slots, epoch = self._slots_in_use(), max(self._epoch, 0)
+        slots.take(epoch, self._scale)
+        if slots.broken():
+            with_nan = slots.snapshots.accept_infinite()
+            if with_nan:
+                names = ", ".join(with_nan[:3])
+                self._warn(f"the model holds NaN before its first step, in {names}")
+            slots.take(epoch, self._scale)
         for slot in ("initial", "proven", "best"):
             slots.keep(slot)
         arrays, self._loaded = self._loaded, None

@@ -27,6 +27,7 @@ from pykguard.rules.spike._types import (
 )
 
 NEAR = 64  # batches after trouble for which every state is kept
+EARLY = 16  # batches until which as many lie between two states as before them
 APART = 4  # batches between two looks at the kernels, and two states at the end of a training
 LEAST_WAIT, MOST_WAIT = 32, 1024
 LAST = 2 * CHECKS + 2  # batches of training in which the last drift can still be verified
@@ -40,7 +41,7 @@ MOST_RUNNING = 128  # bad batches in a row at proven weights after which nothing
 
 def is_due(options: Options, state: State, n_left: int | None = None) -> bool:
     """Whether to keep the state before the next batch, after which `n_left` are to come."""
-    return _is_watched(state) or state.since_kept + 1 >= _interval(options, state, n_left)
+    return _is_watched(state) or _until_due(options, state, state.since_kept + 1, n_left) <= 0
 
 
 def _is_watched(state: State) -> bool:
@@ -54,10 +55,18 @@ def _is_watched(state: State) -> bool:
     )
 
 
-def _interval(options: Options, state: State, n_left: int | None) -> float:
-    """How many batches apart states are kept in calm: at first as many as there were before."""
-    at_the_end = n_left is not None and n_left <= LAST
-    return min(options.interval, max(1.0, 0.5 * state.n_batches), APART if at_the_end else math.inf)
+def _until_due(options: Options, state: State, since: int, n_left: int | None) -> int:
+    """Batches to the next state that is due in calm, when one was kept `since` batches ago.
+
+    The first ones are kept before the batches 0, 1, 2, 4, 8 and 16.
+    """
+    last = state.n_batches - since
+    most = options.interval
+    if last < EARLY:
+        most = min(most, max(1, last))
+    if n_left is not None and n_left <= LAST:
+        most = min(most, APART)
+    return most - since
 
 
 def together(options: Options, state: State, n_left: int | None) -> int:
@@ -69,9 +78,9 @@ def together(options: Options, state: State, n_left: int | None) -> int:
     if n_left is None or state.standing != "unproven" or _is_watched(state):
         return 1
     since = state.since_kept + 1
-    if since >= _interval(options, state, n_left):
-        since = 0
-    until_state = min(options.interval - since, state.n_batches - 2 * since)  # see _interval()
+    until_state = _until_due(options, state, since, n_left)
+    if until_state <= 0:
+        until_state = _until_due(options, state, 0, n_left)
     watch, since_best = state.watch, state.progress.since_best
     until_look = max(_wait(watch) - watch.since, LEAST_WAIT - since_best)
     return max(1, min(TOGETHER, until_state, until_look, n_left - LAST - 1))
