@@ -52,7 +52,7 @@
 #' @param warmup Number of accepted losses before the median and its deviation are trusted; at most
 #'   `window`.
 #' @param interval A state is kept before every so many batches at most: at first before the batches 1, 2,
-#'   3, 5, 9, ..., in the last 12 batches before every fourth, in trouble and in the 64 batches after it
+#'   3, 5, 9 and 17, in the last 12 batches before every fourth, in trouble and in the 64 batches after it
 #'   before each. With 1 there always is one from right before a bad batch. `NULL` means 32.
 #' @param lr_factor What the rate is multiplied by where it is at fault, above 0 and below 1.
 #' @param max_rollbacks After that many roll-backs training stops with the best state in place; `NULL`
