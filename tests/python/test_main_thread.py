@@ -320,7 +320,7 @@ def test_an_interruption_in_the_function_leaves_the_state_as_before_the_batch(ea
     fails_in_third_batch(failing_in(4, fail), KeyboardInterrupt, "^$", run_eagerly=eagerly)
 
 
-@pytest.mark.skipif(not ON_THREADS, reason="no thread waits on torch")
+@pytest.mark.skipif(not ON_THREADS, reason="not on torch: no thread waits there")
 def test_an_interruption_while_the_main_thread_waits_leaves_the_state(monkeypatch):
     interrupts = []
 

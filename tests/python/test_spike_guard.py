@@ -650,3 +650,27 @@ def test_weights_that_are_nan_before_the_first_step_are_warned_of():
     with pytest.warns(GuardWarning, match="holds NaN before its first step"):
         fit(model, guard, epochs=4)
     assert "stop" in [event.action for event in guard.events]
+
+
+@pytest.mark.parametrize("when", ["before", "on_train_begin", "on_epoch_begin"])
+def test_a_weight_that_holds_infinities_from_the_beginning_is_no_trouble(when):
+    class HoldsMask(keras.layers.Layer):
+        def build(self, input_shape):
+            self.mask = self.add_weight(shape=(4,), initializer="zeros", trainable=False)
+
+        def call(self, x):
+            return x
+
+    class Fill(keras.callbacks.Callback):
+        def fill(self, *_):
+            layer.mask.assign(np.full(4, -np.inf, "float32"))
+
+    layer, guard, fills = HoldsMask(), SpikeGuard(), Fill()
+    layers = [keras.Input((3,)), layer, keras.layers.Dense(4), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    setattr(fills, when, fills.fill)
+    if when == "before":
+        fills.fill()
+    fit(model, guard, fills, epochs=2)
+    assert guard.events == [] and np.isneginf(keras.ops.convert_to_numpy(layer.mask)).all()
