@@ -35,7 +35,9 @@ def test_a_loop_that_is_asked_for_each_batch_trains_as_one_that_is_gone_through(
     assert loop.record()["epoch"] == [1, 2, 3]
 
 
-@pytest.mark.skipif("jax stateless" not in own_loops.ENGINES, reason="only on jax: its loops keep the state apart")
+@pytest.mark.skipif(
+    "jax stateless" not in own_loops.ENGINES, reason="only on jax: its loops keep the state apart"
+)
 def test_the_state_is_in_lists_that_r_can_name():
     models = [make_model("jax stateless"), make_model("jax stateless")]
     optimizers = [adam(), adam()]
