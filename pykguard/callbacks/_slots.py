@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pykguard._framework import to_numpy
 from pykguard._optimizers import innermost, optimizers
 from pykguard.learning_rate import scale_velocities
 from pykguard.rules.spike import Moves, Slot
 from pykguard.snapshots import Snapshot, Snapshots
 
-SMALL = 1e-25  # of a square in single precision: below it digits are lost
+SAMPLED = 2**14  # values of a kernel by which it is seen whether it moves
 
 
 class Kept(NamedTuple):
@@ -110,32 +108,17 @@ class Slots:
         pairs = zip(snapshot.parts, self.snapshots.to_arrays(snapshot), strict=True)
         return [array for part, array in pairs if id(part.variable) not in of_metrics]
 
-    def kernels(self, model: Any) -> list[Any]:
-        """What the kernels hold now, the smallest first, since half of them may tell enough."""
+    def kernels(self, model: Any) -> list[np.ndarray[Any, Any]]:
+        """Some of what each kernel holds now."""
         kernels = [v for v in model.trainable_variables if len(v.shape) >= 2]
-        return self.snapshots.read(sorted(kernels, key=lambda v: math.prod(v.shape)))
+        return self.snapshots.sample(kernels, SAMPLED)
 
 
 def moves_of(first: Any, middle: Any, last: Any) -> Moves:
     """How a kernel moved between three looks at it."""
-    return _moves(_as_vector(first), _as_vector(middle), _as_vector(last))
-
-
-def _as_vector(value: Any) -> Any:
-    # NumPy looks into a tensor's memory by itself, but for PyTorch's, which may be elsewhere.
-    vector = np.ravel(to_numpy(value) if hasattr(value, "detach") else np.asarray(value))
-    return vector.astype("float32") if vector.dtype.itemsize < 4 else vector
-
-
-def _moves(first: Any, middle: Any, last: Any) -> Moves:
-    """The same of vectors; in double precision only if a square is too large or too small else."""
-    one, other = middle - first, last - middle
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        squares = float(np.dot(one, one)), float(np.dot(other, other))
-        dot = float(np.dot(one, other))
-    if one.dtype == np.float64 or all(SMALL < square < math.inf for square in squares):
-        return Moves(math.sqrt(squares[0]), math.sqrt(squares[1]), dot)
-    return _moves(*(each.astype("float64") for each in (first, middle, last)))
+    looks = [np.asarray(look, "float64") for look in (first, middle, last)]
+    one, other = np.diff(looks, axis=0)
+    return Moves(float(np.linalg.norm(one)), float(np.linalg.norm(other)), float(one @ other))
 
 
 def _nothing() -> None:

@@ -375,7 +375,7 @@ class SpikeGuard(Recorder):
         elif not self._state.watch.n_marks:
             self._marks = []
         if len(self._marks) == 3:
-            is_dead = rule.is_dead(map(moves_of, *self._marks), len(self._marks[0]))
+            is_dead = rule.is_dead(map(moves_of, *self._marks))
             self._marks = []
             self._state, decision = rule.compared(self._options, self._state, is_dead)
             self._follow(decision, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -127,9 +128,16 @@ class Snapshots(ABC):
                 f"they are: {names(unknown)}"
             )
 
-    def read(self, variables: Sequence[Any]) -> list[Any]:
-        """Copies of what some variables hold now; of mirrored ones, what the first replica does."""
-        return list(self._copy([self._parts([variable])[0] for variable in variables], None))
+    def sample(self, variables: Sequence[Any], n: int) -> list[np.ndarray[Any, Any]]:
+        """Up to `n` values of each variable as it is now, spread evenly over it, on the host.
+
+        Of mirrored variables it is what the first replica holds.
+        """
+        samples = []
+        for variable in variables:
+            flat = self._flat(self._parts([variable])[0])
+            samples.append(np.array(to_numpy(flat[:: _stride(tuple(variable.shape), n)])))
+        return samples
 
     def accept_infinite(self) -> list[str]:
         """Do not judge variables that are infinite now: some models hold masks of -inf.
@@ -247,6 +255,10 @@ class Snapshots(ABC):
         """Those that hold a NaN or an infinity."""
 
     @abstractmethod
+    def _flat(self, part: Part) -> Any:
+        """What the part holds, in one axis, for the moment, without a copy where that can be."""
+
+    @abstractmethod
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
         """A copy, where the part is, with the contents of an array."""
 
@@ -273,3 +285,11 @@ def _each_name(parts: Sequence[Part]) -> list[str]:
 
 def _shape(value: Any) -> tuple[int, ...]:
     return tuple(value.shape)
+
+
+def _stride(shape: tuple[int, ...], n: int) -> int:
+    """A step that takes at most `n` values of a flat array, from all places of its last axis."""
+    stride = max(1, math.ceil(math.prod(shape) / n))
+    while shape and math.gcd(stride, shape[-1]) > 1:
+        stride += 1
+    return stride

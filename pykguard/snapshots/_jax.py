@@ -35,10 +35,10 @@ class JaxSnapshots(CopyingSnapshots):
         self._model.jax_state_sync()
         return super().variables()
 
-    def read(self, variables: Sequence[Any]) -> list[Any]:
-        """Copies of what some variables hold now, also within an epoch."""
+    def sample(self, variables: Sequence[Any], n: int) -> list[np.ndarray[Any, Any]]:
+        """Some of what each variable holds now, also within an epoch."""
         self._model.jax_state_sync()
-        return super().read(variables)
+        return super().sample(variables, n)
 
     def _parts(self, variables: Sequence[Any]) -> list[Part]:
         return [Part(variable, variable) for variable in variables]
@@ -121,6 +121,9 @@ class JaxSnapshots(CopyingSnapshots):
             finite = np.asarray(_have_finite_sums([values[i] for i in places]))
             suspects.extend(i for i, flag in zip(places, finite, strict=True) if not flag)
         return [floating[i] for i in sorted(suspects) if not bool(jnp.isfinite(values[i]).all())]
+
+    def _flat(self, part: Part) -> Any:
+        return np.asarray(part.variable.value).reshape(-1)
 
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
         like = part.variable.value

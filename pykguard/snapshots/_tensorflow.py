@@ -90,10 +90,6 @@ class TensorFlowSnapshots(Snapshots):
         look = _compile_look([p.handle for p in parts], [p.handle for p in checked])
         return _Plan(variables, parts, checked, large, look)
 
-    def read(self, variables: Sequence[Any]) -> list[Any]:
-        """Copies of what some variables hold now, without a function compiled for them."""
-        return [read_now(replicas_of(variable)[0]) for variable in variables]
-
     def _parts(self, variables: Sequence[Any]) -> list[Part]:
         return [Part(each, v) for v in variables for each in replicas_of(v)]
 
@@ -142,6 +138,9 @@ class TensorFlowSnapshots(Snapshots):
     def _has_other_workers(self) -> bool:
         strategy = self._model.distribute_strategy
         return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+    def _flat(self, part: Part) -> Any:
+        return tf.reshape(read_now(part.handle), (-1,))
 
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
         with tf.device(part.handle.device):

@@ -57,6 +57,9 @@ class TorchSnapshots(CopyingSnapshots):
             return broken
         return sorted({name for found in gather(broken) for name in found})
 
+    def _flat(self, part: Part) -> Any:
+        return _tensor(part).reshape(-1)
+
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
         like = _tensor(part)
         return torch.as_tensor(np.array(array, order="C")).to(like.device, like.dtype)

@@ -20,17 +20,10 @@ class Moves(NamedTuple):
     dot: float
 
 
-def is_dead(kernels: Iterable[Moves], n: int) -> bool:
-    """Whether more than half of `n` kernels get no gradients; asks for no more than that takes."""
-    n_dead = n_alive = 0
-    for moves in kernels:
-        if _gets_no_gradient(moves):
-            n_dead += 1
-        else:
-            n_alive += 1
-        if 2 * n_dead > n or 2 * n_alive >= n:
-            break
-    return 2 * n_dead > n
+def is_dead(kernels: Iterable[Moves]) -> bool:
+    """Whether more than half of the kernels get no gradients."""
+    dead = [_gets_no_gradient(moves) for moves in kernels]
+    return 2 * sum(dead) > len(dead)
 
 
 def _gets_no_gradient(moves: Moves) -> bool:

@@ -368,7 +368,8 @@ def _bad(
 def _broken(options: Options, state: State, seen: Seen, was_kept: bool) -> tuple[State, Decision]:
     """The weights are not finite: the batch before has left them so, though its loss was good.
 
-    Its data may hold a NaN that does not reach the loss, as on TensorFlow, where ReLU makes it 0.
+    Its data may hold a NaN that does not reach the loss: TensorFlow's ReLU makes it 0 on some
+    processors.
     If that goes on with one batch after the other, it is the rate.
     """
     losses = state.progress.last
