@@ -12,7 +12,7 @@ from pykguard.learning_rate import scale_velocities
 from pykguard.rules.spike import Moves, Slot
 from pykguard.snapshots import Snapshot, Snapshots
 
-SAMPLED = 2**14  # values of a kernel by which it is seen whether it moves
+SAMPLED = 256, 64  # values of a unit, and units of a kernel, by which it is seen whether they learn
 
 
 class Kept(NamedTuple):
@@ -32,6 +32,7 @@ class Slots:
 
     def __init__(self, snapshots: Snapshots) -> None:
         self.snapshots = snapshots
+        snapshots.leave_checks()
         self._held: dict[Slot, Kept] = {}
         self._check: Callable[[], list[str]] | None = None
         self._broken: list[str] = []
@@ -109,16 +110,16 @@ class Slots:
         return [array for part, array in pairs if id(part.variable) not in of_metrics]
 
     def kernels(self, model: Any) -> list[np.ndarray[Any, Any]]:
-        """Some of what each kernel holds now."""
+        """Some of what each kernel holds now, as matrices with a column for each of its units."""
         kernels = [v for v in model.trainable_variables if len(v.shape) >= 2]
-        return self.snapshots.sample(kernels, SAMPLED)
+        return self.snapshots.sample(kernels, *SAMPLED)
 
 
-def moves_of(first: Any, middle: Any, last: Any) -> Moves:
-    """How a kernel moved between three looks at it."""
-    looks = [np.asarray(look, "float64") for look in (first, middle, last)]
-    one, other = np.diff(looks, axis=0)
-    return Moves(float(np.linalg.norm(one)), float(np.linalg.norm(other)), float(one @ other))
+def moves_of(first: Any, middle: Any, last: Any) -> list[Moves]:
+    """How each of a kernel's units moved between three looks at it."""
+    one, other = np.diff([np.asarray(look, "float64") for look in (first, middle, last)], axis=0)
+    norms = (np.sqrt(np.sum(each * each, axis=0)) for each in (one, other))
+    return list(map(Moves, *(each.tolist() for each in (*norms, np.sum(one * other, axis=0)))))
 
 
 def _nothing() -> None:

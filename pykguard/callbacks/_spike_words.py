@@ -24,6 +24,7 @@ def reason(rejected: Rejected) -> str:
         if rejected.reference is not None
         else "is too high",
         "dead": "does not fall, and most kernels get no gradients: the network is dead",
+        "harmed": "is where it was when most units of a kernel had ceased to learn: begun anew",
         "trial": "is where the trial of this learning rate ended: a lower one is tried",
         "again": "is where the trial of this learning rate ended: one is tried again at which "
         "it may have been bad data",
@@ -35,6 +36,20 @@ def reason(rejected: Rejected) -> str:
         "all bad": f"{_height(rejected)}, as all of the last batches are",
     }
     return words[rejected.cause]
+
+
+def compared(
+    cause: str, value: float | None, reference: float | None, rate: float | None = None
+) -> str:
+    """What a comparison of two rates has shown."""
+    if cause != "compared":
+        return f"is {cause}: some batches at it end at {value:.4g}, and at {reference:.4g} before"
+    if reference is None:
+        return f"is that of weights that a learning rate of {rate:.3g} broke: the present one stays"
+    return (
+        f"is where some batches at a learning rate of {rate:.3g} end, and at {reference:.4g} at "
+        "the present one, which stays"
+    )
 
 
 def left(slot: Slot, is_finite: bool) -> str:

@@ -17,7 +17,7 @@ from pykguard.callbacks._initial import when_built
 from pykguard.callbacks._own_losses import OwnLosses
 from pykguard.callbacks._recorder import Recorder
 from pykguard.callbacks._slots import Kept, Slots, moves_of
-from pykguard.callbacks._spike_words import left, reason, stopped
+from pykguard.callbacks._spike_words import compared, left, reason, stopped
 from pykguard.events import Action, Event
 from pykguard.learning_rate import read_learning_rate, scale_learning_rate
 from pykguard.rules import spike as rule
@@ -25,7 +25,6 @@ from pykguard.rules._epochs import INITIAL
 from pykguard.snapshots import snapshots_for
 
 CALM_INTERVAL = 32  # batches between two states that are kept, where `interval` is None
-STANDSTILL = 64
 
 
 class BadBatch(NamedTuple):
@@ -284,7 +283,6 @@ class SpikeGuard(Recorder):
         if self._epoch == INITIAL:
             self._first_epoch = epoch
         self._epoch = epoch
-        self._options = self._rule_options(steps)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep the state, where it is time to."""
@@ -370,14 +368,10 @@ class SpikeGuard(Recorder):
         self._state, decision = rule.step(self._options, self._state, seen)
         self._follow(decision, batch)
         is_put_back = decision.put_back is not None
-        if decision.mark is not None:
-            self._marks = [*self._marks[: decision.mark], self._slots_in_use().kernels(self.model)]
-        elif not self._state.watch.n_marks:
-            self._marks = []
         if len(self._marks) == 3:
-            is_dead = rule.is_dead(map(moves_of, *self._marks))
+            kernels = [moves_of(*looks) for looks in zip(*self._marks, strict=True)]
             self._marks = []
-            self._state, decision = rule.compared(self._options, self._state, is_dead)
+            self._state, decision = rule.compared(self._options, self._state, kernels)
             self._follow(decision, batch)
             is_put_back |= decision.put_back is not None
         return is_put_back
@@ -442,7 +436,8 @@ class SpikeGuard(Recorder):
         self._n_waiting, self._n_together, self._last_batch = 0, 1, 0
         self._are_batches_over, self._is_empty, self._measured = False, False, {}
         self._warned = False
-        self._options = self._rule_options(None)
+        self._compared_rate: float | None = None
+        self._options: rule.Options = self._rule_options()
 
     def _begin_with(self, late: bool) -> None:
         """Keep the initial state now, or before the first batch, as all callbacks have left it."""
@@ -485,6 +480,10 @@ class SpikeGuard(Recorder):
             restored = self._epoch_of(kept)
         old_rate = self._rescale(decision.scale)
         self._tell(decision, batch, restored, old_rate)
+        if decision.mark is not None:
+            self._marks = [*self._marks[: decision.mark], slots.kernels(self.model)]
+        elif not self._state.watch.n_marks:
+            self._marks = []
         if decision.stop:
             self.model.stop_training = True
 
@@ -517,9 +516,15 @@ class SpikeGuard(Recorder):
             )
         value, reference = decision.value, decision.reference
         here = self._epoch, batch
-        if decision.cause == "standstill":
-            words = f"was cut: no progress beyond {reference:.4g} since there was trouble"
-            self._add("reset_learning_rate", old_rate, None, here, None, words, old_rate)
+        if decision.cause == "comparing":
+            self._compared_rate = old_rate
+        elif decision.cause in ("raised", "lowered"):
+            words = compared(decision.cause, value, reference)
+            old = self._compared_rate
+            self._add("reset_learning_rate", old, None, here, None, words, old)
+        elif decision.cause == "compared":
+            words = compared(decision.cause, value, reference, old_rate)
+            self._add("restore", value, reference, here, self._epoch, words)
         elif decision.cause == "end":
             words = "is lowered for the end of a training that had trouble"
             self._add("reset_learning_rate", old_rate, None, here, None, words, old_rate)
@@ -589,7 +594,7 @@ class SpikeGuard(Recorder):
         epochs, steps = params.get("epochs") or 0, params.get("steps") or 0
         return int((epochs - self._first_epoch) * steps)
 
-    def _rule_options(self, steps: int | None) -> rule.Options:
+    def _rule_options(self) -> rule.Options:
         return rule.Options(
             window=self.window,
             threshold=self.threshold,
@@ -597,7 +602,6 @@ class SpikeGuard(Recorder):
             interval=self.interval or CALM_INTERVAL,
             lr_factor=self.lr_factor,
             max_rollbacks=self.max_rollbacks,
-            standstill=max(STANDSTILL, steps or 0),
         )
 
     def _losses_in_use(self) -> OwnLosses:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -128,15 +127,21 @@ class Snapshots(ABC):
                 f"they are: {names(unknown)}"
             )
 
-    def sample(self, variables: Sequence[Any], n: int) -> list[np.ndarray[Any, Any]]:
-        """Up to `n` values of each variable as it is now, spread evenly over it, on the host.
+    def sample(
+        self, variables: Sequence[Any], n_rows: int, n_columns: int
+    ) -> list[np.ndarray[Any, Any]]:
+        """Some of what variables hold now, on the host, of mirrored ones what the first replica does.
 
-        Of mirrored variables it is what the first replica holds.
+        Returns:
+            Of each variable, as a matrix whose columns are the places of its last axis, up to so
+            many rows and columns, spread evenly.
         """
         samples = []
         for variable in variables:
-            flat = self._flat(self._parts([variable])[0])
-            samples.append(np.array(to_numpy(flat[:: _stride(tuple(variable.shape), n)])))
+            matrix = self._matrix(self._parts([variable])[0])
+            n, m = (int(length) for length in matrix.shape)
+            some = matrix[:: -(-n // n_rows) or 1, :: -(-m // n_columns) or 1]
+            samples.append(np.array(some if isinstance(some, np.ndarray) else to_numpy(some)))
         return samples
 
     def accept_infinite(self) -> list[str]:
@@ -163,6 +168,9 @@ class Snapshots(ABC):
         Where looking at all of them would take long, the larger ones are left to `check_rest()`.
         """
         return Look(self.non_finite(), None)
+
+    def leave_checks(self) -> None:
+        """Let `look()` leave all variables to `check_rest()`, where that runs beside training."""
 
     def check_rest(
         self, snapshot: Snapshot, if_good: Callable[[], None]
@@ -255,8 +263,11 @@ class Snapshots(ABC):
         """Those that hold a NaN or an infinity."""
 
     @abstractmethod
-    def _flat(self, part: Part) -> Any:
-        """What the part holds, in one axis, for the moment, without a copy where that can be."""
+    def _matrix(self, part: Part) -> Any:
+        """What the part holds for the moment, all axes but the last as one.
+
+        It is no copy where that can be.
+        """
 
     @abstractmethod
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
@@ -285,11 +296,3 @@ def _each_name(parts: Sequence[Part]) -> list[str]:
 
 def _shape(value: Any) -> tuple[int, ...]:
     return tuple(value.shape)
-
-
-def _stride(shape: tuple[int, ...], n: int) -> int:
-    """A step that takes at most `n` values of a flat array, from all places of its last axis."""
-    stride = max(1, math.ceil(math.prod(shape) / n))
-    while shape and math.gcd(stride, shape[-1]) > 1:
-        stride += 1
-    return stride

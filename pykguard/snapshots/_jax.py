@@ -35,10 +35,12 @@ class JaxSnapshots(CopyingSnapshots):
         self._model.jax_state_sync()
         return super().variables()
 
-    def sample(self, variables: Sequence[Any], n: int) -> list[np.ndarray[Any, Any]]:
-        """Some of what each variable holds now, also within an epoch."""
+    def sample(
+        self, variables: Sequence[Any], n_rows: int, n_columns: int
+    ) -> list[np.ndarray[Any, Any]]:
+        """Some of what variables hold now, also within an epoch; see the base class."""
         self._model.jax_state_sync()
-        return super().sample(variables, n)
+        return super().sample(variables, n_rows, n_columns)
 
     def _parts(self, variables: Sequence[Any]) -> list[Part]:
         return [Part(variable, variable) for variable in variables]
@@ -122,8 +124,9 @@ class JaxSnapshots(CopyingSnapshots):
             suspects.extend(i for i, flag in zip(places, finite, strict=True) if not flag)
         return [floating[i] for i in sorted(suspects) if not bool(jnp.isfinite(values[i]).all())]
 
-    def _flat(self, part: Part) -> Any:
-        return np.asarray(part.variable.value).reshape(-1)
+    def _matrix(self, part: Part) -> Any:
+        value = np.asarray(part.variable.value)
+        return value.reshape(-1, value.shape[-1])
 
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
         like = part.variable.value

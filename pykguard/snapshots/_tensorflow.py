@@ -31,10 +31,11 @@ class TensorFlowSnapshots(Snapshots):
         self._plans: dict[Any, _Plan] = {}
         self._adders: dict[tuple[Any, ...], Any] = {}
         self._counter: Any = None
+        self._at_once = AT_ONCE_BYTES
         self._thread = ThreadPoolExecutor(1, "pykguard-check")
 
     def look(self) -> Look:
-        """Read the state, and check the smallest variables, 8 MiB in all; see the base class."""
+        """Read the state, and check the smallest variables, mostly 8 MiB; see the base class."""
         plan = self._plan()
         finite, *tensors = plan.look()
         broken: list[Part] = []
@@ -44,6 +45,11 @@ class TensorFlowSnapshots(Snapshots):
             suspects = [p for p, so in zip(plan.checked, finite.numpy(), strict=True) if not so]
             broken = _confirmed(suspects, lambda handles: [by_handle[id(h)] for h in handles])
         return Look(self._agreed(_each_name(broken)), self._snapshot(plan.parts, tensors))
+
+    def leave_checks(self) -> None:
+        """Check all variables beside the training; see the base class."""
+        self._at_once = 0
+        self._plans.clear()
 
     def check_rest(
         self, snapshot: Snapshot, if_good: Callable[[], None]
@@ -83,7 +89,7 @@ class TensorFlowSnapshots(Snapshots):
 
     def _new_plan(self, variables: Sequence[Any], parts: tuple[Part, ...]) -> _Plan:
         judged = self._judged(parts)
-        is_small = _are_small([part.handle for part in judged])
+        is_small = _are_small([part.handle for part in judged], self._at_once)
         small = [part for part, so in zip(judged, is_small, strict=True) if so]
         large = [part for part, so in zip(judged, is_small, strict=True) if not so]
         checked = [part for part in small if part.handle.dtype.is_floating]
@@ -139,8 +145,11 @@ class TensorFlowSnapshots(Snapshots):
         strategy = self._model.distribute_strategy
         return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
-    def _flat(self, part: Part) -> Any:
-        return tf.reshape(read_now(part.handle), (-1,))
+    def _matrix(self, part: Part) -> Any:
+        value = read_now(part.handle)
+        # NumPy looks into the memory of a CPU without a copy.
+        n = value.shape[-1]
+        return np.asarray(value).reshape(-1, n) if _is_on_cpu(value) else tf.reshape(value, (-1, n))
 
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
         with tf.device(part.handle.device):
@@ -182,14 +191,14 @@ def _kept(
     return held[key]
 
 
-def _are_small(handles: Sequence[Any]) -> list[bool]:
-    """Whether each is one of the smallest, which together have `AT_ONCE_BYTES` at most."""
+def _are_small(handles: Sequence[Any], most: int) -> list[bool]:
+    """Whether each is one of the smallest, which together have so many bytes at most."""
     sizes = [handle.shape.num_elements() * handle.dtype.size for handle in handles]
     small = [False] * len(handles)
     total = 0
     for place in sorted(range(len(handles)), key=sizes.__getitem__):
         total += sizes[place]
-        small[place] = total <= AT_ONCE_BYTES
+        small[place] = total <= most
     return small
 
 
@@ -208,8 +217,12 @@ def _confirmed(
     return [part for part, tensor in pairs if not bool(tf.reduce_all(tf.math.is_finite(tensor)))]
 
 
+def _is_on_cpu(tensor: Any) -> bool:
+    return "CPU" in tensor.device
+
+
 def _is_for_blas(tensor: Any) -> bool:
-    return "CPU" in tensor.device and tensor.dtype in (tf.float32, tf.float64)
+    return _is_on_cpu(tensor) and tensor.dtype in (tf.float32, tf.float64)
 
 
 def _has_finite_squares(tensor: Any) -> bool:

@@ -57,8 +57,9 @@ class TorchSnapshots(CopyingSnapshots):
             return broken
         return sorted({name for found in gather(broken) for name in found})
 
-    def _flat(self, part: Part) -> Any:
-        return _tensor(part).reshape(-1)
+    def _matrix(self, part: Part) -> Any:
+        tensor = _tensor(part)
+        return tensor.reshape(-1, tensor.shape[-1])
 
     def _load(self, part: Part, array: np.ndarray[Any, Any]) -> Any:
         like = _tensor(part)

@@ -7,6 +7,9 @@ import numpy as np
 from pykguard.rules import spike
 
 
+MOVING, STILL = ([8 * [spike.Moves(1.0, size, 0.0)]] for size in (1.0, 0.0))
+
+
 class Run:
     """What became of a run.
 
@@ -40,12 +43,13 @@ class Run:
             for t in batches:
                 losses.append(loss(t, self.state, self.scale))
                 self.state = (*self.state, t)
-            seen = spike.Seen(tuple(losses), self.kept, is_finite, first, n_left, n)
+            n_all = n if n_known else 0
+            seen = spike.Seen(tuple(losses), self.kept, is_finite, first, n_left, n_all)
             self.rule, decision = spike.step(self.options, self.rule, seen)
             self.follow(decision)
             if decision.mark == 2:
                 dead = is_dead is not None and is_dead(self.state)
-                self.rule, decision = spike.compared(self.options, self.rule, dead)
+                self.rule, decision = spike.compared(self.options, self.rule, STILL if dead else MOVING)
                 self.follow(decision)
             if self.stopped:
                 break

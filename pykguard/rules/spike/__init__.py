@@ -6,13 +6,14 @@ data. If several different ones are bad there, older weights are put back: if a 
 those, the updates in between had broken the weights, and the rate is at fault.
 """
 
-from pykguard.rules.spike._dead import Moves, is_dead
+from pykguard.rules.spike._dead import Kernels, Moves
 from pykguard.rules.spike._saving import from_dict, to_dict
 from pykguard.rules.spike._step import at_end, compared, is_due, moved, step, together, warmed
 from pykguard.rules.spike._types import Decision, Options, Rejected, Seen, Slot, State
 
 __all__ = [
     "Decision",
+    "Kernels",
     "Moves",
     "Options",
     "Rejected",
@@ -22,7 +23,6 @@ __all__ = [
     "at_end",
     "compared",
     "from_dict",
-    "is_dead",
     "is_due",
     "moved",
     "step",

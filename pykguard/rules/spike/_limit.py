@@ -27,9 +27,8 @@ FEW = 8  # accepted losses whose median is trusted more than one loss at the ini
 MOST_INITIAL = 64
 SUSPECT = 30.0  # times a later loss: a first one that is higher may be that of bad data
 
-LOW, HIGH = 0.25, 2.0  # times the initial level: up to there losses may spread widely, or
+LOW, HIGH = 0.25, 10.0  # times the initial level: up to there losses may spread widely, or
 WIDE = 1.0  # where they spread by more than this, in logarithms
-FALLS = 0.01  # of its size: what is no standstill yet
 FIRST = 3.0  # times the initial level: the limit before there are those few
 
 
@@ -81,15 +80,13 @@ def _normal_initial(levels: Levels) -> tuple[float, ...]:
 
 
 def is_first_suspect(levels: Levels, loss: float) -> bool:
-    """Whether a loss is so low that the one before it, and the first, may be those of bad data."""
-    if not 0 < len(levels.recent) < FEW or loss < 0:
-        return False
-    return SUSPECT * loss < min(levels.recent[-1], initial_level(levels))
+    """Whether a loss is so low that the first may have been that of bad data."""
+    return 0 < len(levels.recent) < FEW and 0 <= SUSPECT * loss < initial_level(levels)
 
 
-def without_suspects(levels: Levels, loss: float) -> Levels:
-    """With this loss, which was measured near the initial weights, instead of suspect ones."""
-    return add_initial(levels._replace(initial=()), loss)
+def without_suspects(levels: Levels, losses: Sequence[float]) -> Levels:
+    """With these losses, which were measured at the initial weights, instead of suspect ones."""
+    return levels._replace(initial=tuple(sorted(losses)))
 
 
 def root(loss: float) -> float:
@@ -103,18 +100,18 @@ def middle(ordered: Sequence[float]) -> float:
     return 0.5 * (ordered[(n - 1) // 2] + ordered[n // 2])
 
 
+def typical(losses: Sequence[float]) -> float:
+    """The mean of losses without an eighth of them at either end.
+
+    The median says too little where most rows are learnt by heart and a few are far off.
+    """
+    ordered, n = sorted(losses), len(losses) // 8
+    return math.fsum(ordered[n : len(ordered) - n]) / (len(ordered) - 2 * n)
+
+
 def spread(ordered: Sequence[float], m: float) -> float:
     """The robust standard deviation: the median absolute deviation from the median, scaled."""
     return NORMAL * middle(sorted(abs(each - m) for each in ordered))
-
-
-def falls(levels: Levels) -> bool:
-    """Whether the later half of the accepted losses is lower by 1 % than the earlier one."""
-    half = len(levels.recent) // 2
-    if half < FEW:
-        return False
-    earlier, later = (middle(sorted(part)) for part in (levels.recent[:half], levels.recent[half:]))
-    return later < earlier - FALLS * abs(earlier)
 
 
 def is_bad(levels: Levels, loss: float, threshold: float, warmup: int) -> bool:

@@ -1,4 +1,4 @@
-"""Whether training gets anywhere: the smoothed loss, its best, its drift and its standstill.
+"""Whether training gets anywhere: the smoothed loss, its best, and its drift.
 
 The smoothed loss is the median of the last 16 accepted ones. It has drifted iff it is above 1.5
 times its best, by more than a tenth of the geometric mean of its best and the level that training
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from pykguard.rules.spike._limit import middle, root, spread
+from pykguard.rules.spike._limit import middle, root, spread, typical
 
 SMOOTHED = 16
 ENOUGH = 8  # losses for a smoothed loss that may be the best
@@ -40,7 +40,14 @@ class Progress(NamedTuple):
 def smoothed(progress: Progress) -> float | None:
     """The smoothed loss; None while there are too few."""
     newest = progress.last[-SMOOTHED:]
-    return middle(sorted(newest)) if len(newest) >= ENOUGH else None
+    return typical(newest) if len(newest) >= ENOUGH else None
+
+
+def hovers(progress: Progress) -> bool:
+    """Whether the later half of the last losses is not lower by 1 % than the earlier one."""
+    half = len(progress.last) // 2
+    earlier, later = (typical(each) for each in (progress.last[:half], progress.last[half:]))
+    return later >= earlier - IMPROVED * abs(earlier)
 
 
 def add(progress: Progress, loss: float) -> Progress:
@@ -70,7 +77,7 @@ def has_drifted(progress: Progress, value: float, initial: float, at_the_end: bo
     if value - best > sds * spread(newest, value):
         return True
     least = max(least, LASTING_DRIFT * best, best + LEAST_LASTING * abs(initial))
-    if len(earlier) < SMOOTHED or min(value, middle(sorted(earlier))) <= least:
+    if len(earlier) < SMOOTHED or min(value, typical(earlier)) <= least:
         return False
     roots = sorted(map(root, progress.last))
     rise = middle(roots) - root(best)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 
-from pykguard.rules.spike import _evidence, _limit, _progress, _search
+from pykguard.rules.spike import _comparison, _dead, _evidence, _limit, _progress, _search
+from pykguard.rules.spike._comparison import Comparison
+from pykguard.rules.spike._dead import Kernels
+from pykguard.rules.spike._search import Search
 from pykguard.rules.spike._trouble import (
     CHECKS,
     check_drift,
+    comparison_over,
     go_on_checking,
+    half_compared,
     has_got_anywhere,
     is_early,
     is_rate,
@@ -18,6 +23,7 @@ from pykguard.rules.spike._trouble import (
 )
 from pykguard.rules.spike._types import (
     Decision,
+    FirstCheck,
     Options,
     Rejected,
     Seen,
@@ -27,12 +33,14 @@ from pykguard.rules.spike._types import (
 )
 
 NEAR = 64  # batches after trouble for which every state is kept
-EARLY = 16  # batches until which as many lie between two states as before them
-APART = 4  # batches between two looks at the kernels, and two states at the end of a training
+EARLY = 16  # batches until which thrice as many lie between two states as before them
+APART = 4  # batches between two looks at the kernels
+APART_AT_END = 8  # and between two states at the end of a training
 LEAST_WAIT, MOST_WAIT = 32, 1024
 LAST = 2 * CHECKS + 2  # batches of training in which the last drift can still be verified
 TOGETHER = 8  # batches that are judged together in calm
 MOST_ANEW = 1
+SURE, AS_HIGH = 2, 3.0  # losses at the initial state that verify the first; a third of it is as high
 ANNEALED = (0.1, 0.03)  # shares of the training that are left when the rate is lowered for its end
 OFTEN = 0.1  # of the batches: bad data
 NEW_LEVEL = 16  # finite bad losses in a row at proven weights that are the data's new level
@@ -49,8 +57,10 @@ def _is_watched(state: State) -> bool:
     return (
         state.search is not None
         or state.check is not None
+        or state.first_check is not None
+        or state.comparison is not None
         or bool(state.pending)
-        or state.seems_to_drift
+        or state.seems_off
         or (state.since_trouble is not None and state.since_trouble < NEAR)
     )
 
@@ -58,14 +68,14 @@ def _is_watched(state: State) -> bool:
 def _until_due(options: Options, state: State, since: int, n_left: int | None) -> int:
     """Batches to the next state that is due in calm, when one was kept `since` batches ago.
 
-    The first ones are kept before the batches 0, 1, 2, 4, 8 and 16.
+    The first ones are kept before the batches 0, 1, 4 and 16.
     """
     last = state.n_batches - since
     most = options.interval
     if last < EARLY:
-        most = min(most, max(1, last))
+        most = min(most, max(1, 3 * last))
     if n_left is not None and n_left <= LAST:
-        most = min(most, APART)
+        most = min(most, APART_AT_END)
     return most - since
 
 
@@ -91,9 +101,9 @@ def step(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
     return _limited(options, *_judged(options, state, seen))
 
 
-def compared(options: Options, state: State, is_dead: bool) -> tuple[State, Decision]:
-    """Go on after the comparison that a decision asked for."""
-    return _limited(options, *_compared(options, state, is_dead))
+def compared(options: Options, state: State, kernels: Kernels) -> tuple[State, Decision]:
+    """Go on after the third look at the kernels, by how they moved in between."""
+    return _limited(options, *_compared(options, state, kernels))
 
 
 def _judged(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
@@ -111,13 +121,18 @@ def _judged(options: Options, state: State, seen: Seen) -> tuple[State, Decision
     )
     if state.check is not None:
         return go_on_checking(options, state, first)
+    if state.first_check is not None:
+        return _check_first(state, state.first_check, first)
     if not seen.weights_finite:
         return _broken(options, state, seen, was_kept)
     place = _first_bad(options, state, seen)
     if place is None:
-        if _is_first_suspect(state, first):
-            return _first_again(state, first)
-        return _good(options, state, seen)
+        if not _is_first_suspect(state, first):
+            return _good(options, state, seen)
+        if seen.kept:
+            return _first_suspect(state)
+        state, decision = _good(options, state, seen)
+        return state._replace(seems_off=True), decision
     median = _limit.middle(state.levels.ordered) if state.levels.ordered else None
     if median is None and state.levels.initial:
         median = _limit.initial_level(state.levels)
@@ -126,10 +141,19 @@ def _judged(options: Options, state: State, seen: Seen) -> tuple[State, Decision
     return _bad(options, state, seen, place, evidence)
 
 
-def _compared(options: Options, state: State, is_dead: bool) -> tuple[State, Decision]:
-    if state.search is not None:
-        return trial_over(state._replace(watch=Watch()), is_dead)
-    if not is_dead:
+def _compared(options: Options, state: State, kernels: Kernels) -> tuple[State, Decision]:
+    search, comparison, learning = state.search, state.comparison, _dead.n_learning(kernels)
+    if search is not None:
+        state = state._replace(watch=Watch())
+        if search.learning is not None:
+            return trial_over(state, search, learning)
+        moved_first = _dead.n_moved_first(kernels)
+        state = state._replace(search=search._replace(learning=moved_first), units=moved_first)
+        return state, Decision(scale=state.scale)
+    if comparison is not None:
+        follow = half_compared if comparison.other is None else comparison_over
+        return follow(state._replace(watch=Watch()), comparison, learning)
+    if not _dead.is_dead(learning):
         wait = min(2 * max(state.watch.wait, LEAST_WAIT), MOST_WAIT)
         return state._replace(watch=Watch(wait=wait)), Decision(scale=state.scale)
     value = _progress.smoothed(state.progress)
@@ -140,7 +164,13 @@ def _compared(options: Options, state: State, is_dead: bool) -> tuple[State, Dec
 def moved(state: State) -> State:
     """After somebody else put another state into the model, which is taken for a proven one."""
     return unsuspected(state)._replace(
-        progress=_progress.Progress(), search=None, check=None, standing="proven", aside=math.inf
+        progress=_progress.Progress(),
+        search=None,
+        check=None,
+        first_check=None,
+        comparison=None,
+        standing="proven",
+        aside=math.inf,
     )
 
 
@@ -155,13 +185,19 @@ def at_end(state: State, weights_finite: bool) -> Slot | None:
             return "best"
     if state.check is not None:
         return "best" if is_rate(state, state.check) else "drifted"
+    if state.first_check is not None:
+        return "suspect"
+    if state.comparison is not None and state.comparison.other is not None:
+        return "held"
     if not weights_finite or state.pending:
         return "proven"
     return None
 
 
 def warmed(state: State) -> State:
-    """When training has ended: with the rate that was lowered for its end as it was before."""
+    """When training has ended: with the rate as it was before it was lowered for that, or tried."""
+    if state.comparison is not None:
+        state = state._replace(scale=state.comparison.scale)
     return state._replace(scale=state.scale / _search.FACTOR**state.n_annealed, n_annealed=0)
 
 
@@ -196,13 +232,16 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
         n_within=0,
         n_broken=state.n_broken - n_broken,
         last_where=seen.where,
+        since_compared=state.since_compared + len(seen.losses),
         is_under_way=state.is_under_way or has_got_anywhere(options, state),
     )
     decision = Decision(scale=state.scale, rejected=settled)
     if seen.kept:
         decision = decision._replace(keep=("proven",))
     if state.search is not None:
-        return _in_trial(state, seen, decision)
+        return _in_trial(state, state.search, seen, decision)
+    if state.comparison is not None:
+        return _in_comparison(state, state.comparison, seen, decision)
     value = _progress.smoothed(progress)
     if value is not None and not state.is_under_way and math.isinf(progress.best):
         progress = progress._replace(best=_limit.initial_level(levels))  # the best state is initial
@@ -218,12 +257,18 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
         has_drifted = _progress.has_drifted(progress, value, initial, at_the_end)
         if has_drifted and seen.kept:
             evidence = Rejected(seen.where, value, progress.best)
-            state, other = check_drift(state._replace(seems_to_drift=False), value, evidence)
+            state, other = check_drift(state._replace(seems_off=False), value, evidence)
             return state, _joined(decision, other)
         seems_to_drift = has_drifted
-    if state.seems_to_drift != seems_to_drift:
-        state = state._replace(seems_to_drift=seems_to_drift)
-    return _at_a_standstill(options, state, seen, decision)
+    if state.seems_off != seems_to_drift:
+        state = state._replace(seems_off=seems_to_drift)
+    if _is_time_to_anneal(state, seen):
+        return _annealed(state, decision)
+    comparison = _comparison_due(state, seen)
+    if comparison is not None:
+        state = state._replace(comparison=comparison, watch=Watch())
+        return state, decision._replace(keep=(*decision.keep, "start"))
+    return _at_a_standstill(state, seen, decision)
 
 
 def _joined(good: Decision, trouble: Decision) -> Decision:
@@ -232,57 +277,84 @@ def _joined(good: Decision, trouble: Decision) -> Decision:
     )
 
 
-def _in_trial(state: State, seen: Seen, decision: Decision) -> tuple[State, Decision]:
-    search, watch = state.search, state.watch
-    assert search is not None
-    search = search._replace(losses=search.losses + seen.losses)
-    n, is_over = len(search.losses), _search.is_over(search)
-    watch = watch._replace(since=watch.since + len(seen.losses))
-    is_time = n >= _search.LENGTH - 2 * APART if watch.n_marks == 0 else watch.since >= APART
-    if not is_time or (watch.n_marks == 2 and not is_over):
-        return state._replace(search=search, watch=watch), decision
-    watch, decision = _next_mark(watch, decision)
-    return state._replace(search=search, watch=watch), decision
-
-
-def _at_a_standstill(
-    options: Options, state: State, seen: Seen, decision: Decision
+def _in_trial(
+    state: State, search: Search, seen: Seen, decision: Decision
 ) -> tuple[State, Decision]:
-    if _is_time_to_anneal(state, seen):
-        return _annealed(state, decision)
+    search = search._replace(losses=search.losses + seen.losses)
+    state = state._replace(search=search)
+    n = len(search.losses)
+    if search.learning is None:  # the first look is at the initial state
+        return _looked_at(state, seen, n, 2, decision, apart=1)
+    return _looked_at(state, seen, n, _search.length(seen.n_all), decision)
+
+
+def _in_comparison(
+    state: State, comparison: Comparison, seen: Seen, decision: Decision
+) -> tuple[State, Decision]:
+    if comparison.other is None:
+        comparison = comparison._replace(first=comparison.first + seen.losses)
+        n = len(comparison.first)
+    else:
+        comparison = comparison._replace(other=comparison.other + seen.losses)
+        n = len(comparison.other or ())
+    state = state._replace(comparison=comparison)
+    return _looked_at(state, seen, n, _search.length(seen.n_all), decision)
+
+
+def _looked_at(
+    state: State, seen: Seen, n: int, length: int, decision: Decision, apart: int = APART
+) -> tuple[State, Decision]:
+    """Look at the kernels thrice before the end of so many batches, of which there were `n`."""
+    watch = state.watch._replace(since=state.watch.since + len(seen.losses))
+    is_time = n >= length - 2 * apart if watch.n_marks == 0 else watch.since >= apart
+    if is_time and (watch.n_marks < 2 or n >= length):
+        watch, decision = _next_mark(watch, decision)
+    return state._replace(watch=watch), decision
+
+
+def _at_a_standstill(state: State, seen: Seen, decision: Decision) -> tuple[State, Decision]:
+    """Look at the kernels thrice, to see whether the network is dead."""
     progress, watch = state.progress, state.watch
     if progress.since_best < LEAST_WAIT:
         if watch.since or watch.n_marks:
             state = state._replace(watch=Watch(wait=watch.wait))
         return state, decision
-    if _is_still(options, state):
-        state = state._replace(
-            scale=state.scale * options.lr_factor,
-            progress=_progress.interrupted(progress),
-            watch=Watch(),
-        )
-        return state, decision._replace(
-            cause="standstill",
-            scale=state.scale,
-            value=_progress.smoothed(progress),
-            reference=progress.best,
-        )
     watch = watch._replace(since=watch.since + len(seen.losses))
     if watch.since >= _wait(watch):
         watch, decision = _next_mark(watch, decision)
     return state._replace(watch=watch), decision
 
 
+def _comparison_due(state: State, seen: Seen) -> Comparison | None:
+    """The comparison of rates that begins with this batch.
+
+    Only in a run that had trouble, and not at its end, where little is left. While the loss falls,
+    and on a plateau that it has never left, with a higher rate; where it hovers, with a lower one,
+    and after that has lost with a higher one.
+    """
+    length = _search.length(seen.n_all)
+    if not state.had_trouble or state.n_annealed or not seen.kept:
+        return None
+    if state.since_compared < state.wait * length:
+        return None
+    left = ANNEALED[0] * seen.n_all + _comparison.LEFT * length
+    if seen.n_left is not None and seen.n_left < left:
+        return None
+    initial = _limit.initial_level(state.levels)
+    has_gained = _limit.typical(state.progress.last) < initial - _search.GAIN * abs(initial)
+    hovers = has_gained and _progress.hovers(state.progress)
+    factor = min(_comparison.UP, state.ceiling / state.scale)
+    if hovers and state.lost_factor >= 1.0:
+        factor = _comparison.DOWN
+    elif factor < _comparison.WORTH:
+        return None
+    has_time = seen.n_left is None or seen.n_left >= _comparison.ENOUGH * seen.n_all
+    return Comparison(factor, hovers, state.scale, seen.losses, may_begin_anew=has_time)
+
+
 def _wait(watch: Watch) -> int:
-    """Batches from one look at the kernels, or one comparison, to the next."""
+    """Batches from one look at the kernels, or one comparison of them, to the next."""
     return APART if watch.n_marks else watch.wait
-
-
-def _is_still(options: Options, state: State) -> bool:
-    """Whether a run that had trouble makes no progress; not at its end, where little is left."""
-    if not state.had_trouble or state.n_annealed or state.progress.since_best < options.standstill:
-        return False
-    return not _limit.falls(state.levels)
 
 
 def _is_time_to_anneal(state: State, seen: Seen) -> bool:
@@ -318,16 +390,34 @@ def _is_first_suspect(state: State, loss: float) -> bool:
     )
 
 
-def _first_again(state: State, loss: float) -> tuple[State, Decision]:
-    """Begin anew at the initial state, whose next loss will tell whether the first was bad data."""
-    level = _limit.initial_level(state.levels)
-    evidence = Rejected(state.first_where, level, loss, "first")
+def _first_suspect(state: State) -> tuple[State, Decision]:
+    """Go back to the initial state, whose next losses will tell whether the first was bad data."""
+    check = FirstCheck(_limit.initial_level(state.levels))
+    state = state._replace(first_check=check, standing="initial", n_anew=state.n_anew + 1)
+    decision = Decision("checking", put_back="initial", scale=state.scale)
+    return state, decision._replace(keep=("suspect",))
+
+
+def _check_first(state: State, check: FirstCheck, loss: float) -> tuple[State, Decision]:
+    """If they are as high, the initial weights are far off; if not, begin anew from there."""
+    if math.isfinite(loss) and AS_HIGH * loss < check.level:
+        check = check._replace(low=(*check.low, loss))
+    else:
+        check = check._replace(n_high=check.n_high + 1)
+    if max(len(check.low), check.n_high) < SURE:
+        return state._replace(first_check=check), Decision(
+            "checking", put_back="initial", scale=state.scale
+        )
+    state = state._replace(first_check=None)
+    if check.n_high == SURE:
+        state = state._replace(standing="proven")
+        return state, Decision("checking", put_back="suspect", scale=state.scale)
+    evidence = Rejected(state.first_where, check.level, min(check.low), "first")
     state = unsuspected(state)._replace(
-        levels=_limit.started_over(_limit.without_suspects(state.levels, loss)),
+        levels=_limit.started_over(_limit.without_suspects(state.levels, check.low)),
         progress=_progress.Progress(),
         standing="initial",
         since_trouble=0,
-        n_anew=state.n_anew + 1,
     )
     return state, _undone(state, "initial", evidence, settled=True)
 
@@ -446,7 +536,9 @@ def _limited(options: Options, state: State, decision: Decision) -> tuple[State,
     if most is None or decision.stop or state.n_rollbacks < most:
         return state, decision
     slot: Slot = "aside" if state.aside < _reached(state) else _safe(state)
-    state = state._replace(search=None, check=None, pending=(), is_back=False)
+    state = state._replace(
+        search=None, check=None, first_check=None, comparison=None, pending=(), is_back=False
+    )
     return state, decision._replace(cause="max_rollbacks", stop=True, put_back=slot, mark=None)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from pykguard.rules.spike import _evidence, _limit, _progress, _search
+from pykguard.rules.spike import _comparison, _dead, _evidence, _limit, _progress, _search
+from pykguard.rules.spike._comparison import Comparison
 from pykguard.rules.spike._search import Broken, Search
 from pykguard.rules.spike._types import (
     Cause,
@@ -41,9 +42,17 @@ def weights_at_fault(
     """Cut the rate: in a search by its next trial, early by a search, later from the best state."""
     if state.search is not None:
         return _next_trial(state, cause, evidence)
+    comparison, state = state.comparison, state._replace(comparison=None)
+    if comparison is not None and comparison.other is not None:
+        return _lost(state, comparison, evidence)
     if cause == "dead" or is_early(state):
         return _begin_anew(state, cause, evidence)
-    state = _calmed(state)._replace(standing="proven", scale=state.scale * options.lr_factor)
+    state = _calmed(state)._replace(
+        standing="proven",
+        scale=state.scale * options.lr_factor,
+        ceiling=min(state.ceiling, _comparison.CEILING * state.scale),
+        wait=max(2 * state.wait, _comparison.LATE),
+    )
     return _rolled_back(state, cause, evidence, "best")
 
 
@@ -127,31 +136,98 @@ def _is_clear(state: State, check: Check) -> bool:
     return rise > BEYOND_CHANCE * error
 
 
+def half_compared(
+    state: State, comparison: Comparison, learning: tuple[int, ...]
+) -> tuple[State, Decision]:
+    """After the batches at the present rate: as many at the other one from where they began.
+
+    Unless the present rate has harmed the network, which then begins anew at a lower one.
+    """
+    is_harmed = state.units is not None and _dead.is_harmed(learning, state.units)
+    if is_harmed and comparison.may_begin_anew:
+        evidence = Rejected(None, _median(comparison.first), None)
+        return _begin_anew(state._replace(comparison=None), "harmed", evidence)
+    state = unsuspected(state)._replace(
+        comparison=comparison._replace(other=(), learning=learning),
+        progress=_progress.interrupted(state.progress),
+        standing="proven",
+        scale=comparison.scale * comparison.factor,
+    )
+    return state, Decision("comparing", keep=("held",), put_back="start", scale=state.scale)
+
+
+def comparison_over(
+    state: State, comparison: Comparison, learning: tuple[int, ...]
+) -> tuple[State, Decision]:
+    """Take the other rate and what it has got to, or the present one."""
+    other, first = map(_limit.typical, _comparison.ends(comparison))
+    is_harmed = _dead.is_harmed(learning, comparison.learning, 1 - _comparison.MOST_LOST)
+    if is_harmed or not _comparison.is_taken(comparison):
+        return _lost(state, comparison, Rejected(None, other, first))
+    state = _settled(state, comparison.other or ())._replace(
+        wait=_comparison.FIRST, lost_factor=1.0
+    )
+    cause: Cause = "raised" if comparison.factor > 1 else "lowered"
+    return state, Decision(cause, scale=state.scale, value=other, reference=first)
+
+
+def _lost(state: State, comparison: Comparison, evidence: Rejected) -> tuple[State, Decision]:
+    """Go on from where the present rate had got."""
+    state = _settled(state, comparison.first)._replace(
+        scale=comparison.scale,
+        standing="proven",
+        wait=max(2 * state.wait, _comparison.LOST),
+        lost_factor=comparison.factor,
+    )
+    decision = Decision("compared", put_back="held", scale=state.scale)
+    return state, decision._replace(value=evidence.value, reference=evidence.reference)
+
+
+def _settled(state: State, losses: tuple[float, ...]) -> State:
+    """With no comparison any more, but its losses."""
+    progress = _progress.interrupted(state.progress)._replace(last=losses[-_progress.SMOOTHED :])
+    return unsuspected(state)._replace(comparison=None, progress=progress, since_compared=0)
+
+
 def _median(losses: tuple[float, ...]) -> float:
-    return _limit.middle(sorted(losses)) if losses else math.inf
+    return _limit.typical(losses) if losses else math.inf
 
 
-def trial_over(state: State, is_dead: bool) -> tuple[State, Decision]:
-    """After a trial: try a lower rate while that helps, then take the best trial's."""
-    search = state.search
-    assert search is not None
-    end = _search.end_of(search)
+def trial_over(
+    state: State, search: Search, learning: tuple[int, ...]
+) -> tuple[State, Decision]:
+    """After a trial: try a lower rate while that helps, then take the best trial's.
+
+    Args:
+        state: The state.
+        search: What runs.
+        learning: How many units of each kernel learn at the trial's end.
+    """
+    end, initial = _search.end_of(search), _limit.initial_level(state.levels)
     evidence = Rejected(None, end, None if math.isinf(search.best) else search.best)
-    if is_dead:
-        return _next_trial(state, "dead", evidence)
-    if end >= search.best and search.is_again:
+    if _dead.is_dead(learning) or _dead.is_harmed(learning, search.learning or learning):
+        # A lower rate than one that trains kills nothing.
+        follow = _next_trial if search.best_scale is None else _ended
+        return follow(state, "dead", evidence)
+    is_lower = _search.is_lower(search, initial)
+    if not is_lower and search.is_again:
         return _take_best(state, "found", evidence)
-    if end >= search.best and not _search.is_as_good(search):
+    if not is_lower and not (_search.has_gained(search, initial) and _search.is_as_good(search)):
         return _ended(state, "trial", evidence)
-    is_lower = end < search.best
+    is_far_off = _search.is_far_off(search, initial)
     search = search._replace(best=end, best_scale=state.scale, best_losses=search.losses)
-    follow = _next_trial if is_lower else _ended
-    new, decision = follow(state._replace(search=search), "trial", evidence)
+    state = state._replace(search=search)
+    if is_lower:
+        new, decision = _next_trial(state, "trial", evidence, n=2 if is_far_off else 1)
+    else:
+        new, decision = _ended(state, "trial", evidence)
     return new, decision._replace(keep=("best",))
 
 
-def _next_trial(state: State, cause: Cause, evidence: Rejected) -> tuple[State, Decision]:
-    """Try a lower rate; after one that was tried again, the next of those."""
+def _next_trial(
+    state: State, cause: Cause, evidence: Rejected, n: int = 1
+) -> tuple[State, Decision]:
+    """Try a rate that is lower by so many factors; after one that was tried again, the next one."""
     search = state.search
     assert search is not None
     if search.is_again:
@@ -159,7 +235,7 @@ def _next_trial(state: State, cause: Cause, evidence: Rejected) -> tuple[State, 
     if cause == "weights":
         broken = *search.broken, Broken(state.scale, evidence.n)
         state = state._replace(search=search._replace(broken=broken))
-    scale = state.scale * _search.FACTOR
+    scale = state.scale * _search.FACTOR**n
     if scale < _search.LEAST_SCALE:
         return _ended(state, cause, evidence)
     return _trial(state, scale, cause, evidence)
@@ -189,12 +265,14 @@ def _trial(state: State, scale: float, cause: Cause, evidence: Rejected) -> tupl
     """Begin a trial of this rate, from the initial state."""
     assert state.search is not None
     state = _calmed(state)._replace(
-        search=state.search._replace(losses=()),
+        search=state.search._replace(losses=(), learning=None),
         levels=_limit.started_over(state.levels),
         standing="initial",
         scale=scale,
+        watch=Watch(n_marks=1),
     )
-    return _rolled_back(state, cause, evidence, "initial")
+    state, decision = _rolled_back(state, cause, evidence, "initial")
+    return state, decision._replace(mark=0)
 
 
 def _take_best(state: State, cause: Cause, evidence: Rejected) -> tuple[State, Decision]:
@@ -238,7 +316,9 @@ def _rolled_back(
 def _calmed(state: State) -> State:
     """After the weights were found at fault: what was suspected is settled."""
     progress = _progress.interrupted(state.progress)
-    return unsuspected(state)._replace(progress=progress, had_trouble=True, since_trouble=0)
+    return unsuspected(state)._replace(
+        progress=progress, had_trouble=True, since_trouble=0, since_compared=0
+    )
 
 
 def unsuspected(state: State) -> State:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NamedTuple
 
+from pykguard.rules.spike._comparison import Comparison
 from pykguard.rules.spike._limit import Levels
 from pykguard.rules.spike._progress import Progress
 from pykguard.rules.spike._search import Search
 
 # The states of training that the rule speaks of. "before" is the one before the batch that is
 # judged, whose loss was measured at it; the others are what the rule has asked to keep.
-Slot = Literal["before", "proven", "best", "initial", "suspect", "drifted", "aside"]
+Slot = Literal[
+    "before", "proven", "best", "initial", "suspect", "drifted", "aside", "start", "held"
+]
 
 Cause = Literal[
     "good",
@@ -23,15 +26,19 @@ Cause = Literal[
     "level",  # the data have moved to a higher level
     "first",  # the first batch's loss is far above the next ones': perhaps it was bad
     "dead",
+    "harmed",
     "trial",
     "again",  # a rate is tried again whose trial may have met bad data
     "found",
-    "standstill",
+    "raised",  # a comparison was won by a higher rate
+    "lowered",
+    "compared",  # a comparison was lost
     "end",
     "exhausted",
     "all bad",
     "max_rollbacks",
     "checking",
+    "comparing",
 ]
 
 
@@ -44,7 +51,6 @@ class Options(NamedTuple):
     interval: int = 1  # in calm, a state is kept every so many batches
     lr_factor: float = 0.5
     max_rollbacks: int | None = None
-    standstill: int = 64  # batches without progress after which a run that had trouble is slowed
 
 
 class Rejected(NamedTuple):
@@ -68,6 +74,14 @@ class Check(NamedTuple):
     n: int = 0
 
 
+class FirstCheck(NamedTuple):
+    """A first loss that is being verified, as later ones are far lower."""
+
+    level: float  # the first one
+    n_high: int = 0  # of the losses measured at the initial state since, those that are as high
+    low: tuple[float, ...] = ()  # and those that are not
+
+
 class Watch(NamedTuple):
     """Looking for a network that no longer learns: at its kernels, thrice, some batches apart."""
 
@@ -83,6 +97,9 @@ class State(NamedTuple):
     progress: Progress = Progress()
     search: Search | None = None
     check: Check | None = None
+    first_check: FirstCheck | None = None
+    comparison: Comparison | None = None
+    units: tuple[int, ...] | None = None  # of each kernel, that learnt at first; None before a search
     watch: Watch = Watch()
     standing: Literal["initial", "proven", "unproven"] = "initial"
     is_back: bool = False  # whether older weights were put back, to see if a batch is good there
@@ -94,7 +111,7 @@ class State(NamedTuple):
     n_broken: int = 0  # batches in a row that left weights not finite
     first_where: Any = None  # the batch whose loss said first what normal is
     last_where: Any = None  # the last accepted batch
-    n_anew: int = 0  # times that training began anew as the first loss was suspect
+    n_anew: int = 0  # times that the first loss was suspect
     aside: float = math.inf  # the best smoothed loss before training was begun anew
     scale: float = 1.0  # of the rate that training began at
     had_trouble: bool = False
@@ -105,7 +122,11 @@ class State(NamedTuple):
     n_bad: int = 0  # those of them whose data were found bad
     since_trouble: int | None = None  # batches; None before there was any
     since_kept: int = 0
-    seems_to_drift: bool = False  # and there was no state of the batch to verify it by
+    since_compared: int = 0  # batches since rates were compared last, or the rate was at fault
+    wait: int = 1  # trials' lengths to let pass before rates are compared
+    ceiling: float = 1.0  # up to which the rate may be raised again, as a share of its first value
+    lost_factor: float = 1.0  # the other rate of the last comparison, in present ones, if it lost
+    seems_off: bool = False  # and there was no state of the batch to verify it by
     n_rollbacks: int = 0
 
 
