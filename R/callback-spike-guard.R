@@ -11,9 +11,9 @@
 #'
 #' `l <= max(2 * m, (m_cbrt + threshold * s_cbrt)^3, min(exp(m_log + threshold * s_log), H))`
 #'
-#' so `NaN` is bad, and if `w` are not finite. `H` is `L0 / 4`, and `2 * L0` where `s_log > 1`: where nearly
-#' all rows are learnt by heart, the loss of one that is not may be as high as at the beginning. Of losses
-#' of which `m <= 0` the limit is `m + max(threshold * s, abs(m))`. Before `warmup` losses were accepted,
+#' so `NaN` is bad, and if `w` are not finite. `H` is `L0 / 4`, and `10 * L0` where `s_log > 1`: where nearly
+#' all rows are learnt by heart, the loss of those that are not may be higher than at the beginning. Of
+#' losses of which `m <= 0` the limit is `m + max(threshold * s, abs(m))`. Before `warmup` losses were accepted,
 #' the first ones and the loss at the initial weights are what a batch is judged by.
 #'
 #' A good loss proves the weights that it was measured at. In calm up to eight batches are judged together
@@ -23,14 +23,20 @@
 #'   \item The batch is undone: `w` is put back, the optimizer's state and the metrics too, and training
 #'     goes on with the next batch. If that is good at `w`, it was the data, and the rate stays.
 #'   \item Where bad batches in a row are more than bad data explain, older, proven weights are put back.
-#'     If a batch is good there, the updates had broken the weights: the rate is at fault.
-#'   \item The rate at fault early: trials of a few batches from the initial state, each at 0.3 times the
-#'     last one's rate, as long as that helps; then the best trial's end and rate, of two alike the
-#'     lower one's. Rates that bad data may have made look too high are tried once more in the end.
+#'     If a batch is good there, the updates had broken the weights: the rate is at fault. So it is where
+#'     many batches are bad early in training, and none at the initial weights.
+#'   \item The rate at fault early: trials of 16 to 24 batches from the initial state, each at 0.3 times
+#'     the last one's rate, as long as that helps; then the best trial's end and rate, of two alike the
+#'     lower one's. A trial after which most units of a kernel learn no more is abandoned. Rates that bad
+#'     data may have made look too high are tried once more in the end.
 #'   \item The rate at fault later: back to the state with the best smoothed loss, and the rate times
-#'     `lr_factor`. So with a slow rise, and with no progress after such trouble.
-#'   \item Where the next losses are 30 times lower than the first one, that may have been bad data:
-#'     training begins anew.
+#'     `lr_factor`. So with a slow rise.
+#'   \item Once the rate was at fault, other ones are tried from time to time: as many batches as a trial
+#'     has at the present rate, then as many from the same state at another one, and training goes on from
+#'     the better end. While the loss falls the other rate is 3.3 times the present one, but not above
+#'     where it began; where the loss hovers it is 0.3 times.
+#'   \item Where the next losses are 30 times lower than the first one, a few batches are measured at the
+#'     initial weights. If they are as low there, the first one was bad data, and training begins anew.
 #'   \item The end of a run whose rate was at fault, or in which more than a tenth of the batches were bad
 #'     data: the rate times 0.3 when 10 % of the batches are left, and again when 3 % are, since the
 #'     highest rate that trains, and data with gaps, leave noisy weights. When training has ended the rate
@@ -44,15 +50,15 @@
 #'
 #' The object's fields are those of [callback_revert_on_loss_increase()], whose page describes its errors
 #' too, and `bad_batches`: a data frame with the `epoch` and `batch`, counted from 1, of the places in an
-#' epoch whose data were found bad, and how many `times`. `best` is the lowest median of 16 accepted
-#' losses, `NA` before one is below the initial loss.
+#' epoch whose data were found bad, and how many `times`. `best` is the lowest smoothed loss, the
+#' mean of 16 accepted ones without two at either end, `NA` before one is below the initial loss.
 #'
 #' @param window Number of accepted losses that say what is normal; at least 8.
 #' @param threshold How many robust standard deviations above the median a good loss may be.
 #' @param warmup Number of accepted losses before the median and its deviation are trusted; at most
 #'   `window`.
 #' @param interval A state is kept before every so many batches at most: at first before the batches 1, 2,
-#'   3, 5, 9 and 17, in the last 12 batches before every fourth, in trouble and in the 64 batches after it
+#'   5 and 17, in the last 12 batches before every eighth, in trouble and in the 64 batches after it
 #'   before each. With 1 there always is one from right before a bad batch. `NULL` means 32.
 #' @param lr_factor What the rate is multiplied by where it is at fault, above 0 and below 1.
 #' @param max_rollbacks After that many roll-backs training stops with the best state in place; `NULL`

@@ -13,8 +13,10 @@ def reason(rejected: Rejected) -> str:
         "data": f"{_height(rejected)}: bad data, skipped",
         "weights": f"{_height(rejected)}{_running(rejected)}, and not at older weights: "
         "an update had broken the weights",
+        "some": f"is good at the initial weights, as all are there, while {rejected.n} batches were "
+        "bad at later ones: an update had broken the weights",
         "unclear": f"{_height(rejected)}: training goes on from the last good state",
-        "drift": f"is the median of 16 batches and had been {rejected.reference:.4g}"
+        "drift": f"is the smoothed loss and had been {rejected.reference:.4g}"
         if rejected.reference is not None
         else "is too high",
         "level": f"{_height(rejected)}, as 16 batches at good weights are: "

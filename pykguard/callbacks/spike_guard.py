@@ -55,8 +55,8 @@ class SpikeGuard(Recorder):
 
     so NaN is bad, or if `w_t` are not finite. Cube roots of sums of squares are nearly normal
     (Wilson and Hilferty, 1931). Logarithms count where losses spread over orders of magnitude, up
-    to `H = L0 / 4`, and up to `H = 2 * L0` where `s_log > 1`: where nearly all rows are learnt by
-    heart, the loss of one that is not may be as high as at the beginning. Of losses of which
+    to `H = L0 / 4`, and up to `H = 10 * L0` where `s_log > 1`: where nearly all rows are learnt by
+    heart, the loss of those that are not may be higher than at the beginning. Of losses of which
     `m <= 0` the limit is `m + max(threshold * s, |m|)`. Before `warmup` losses were accepted it is
     at least twice `L0`, or four times `m` if that is lower; before 8 were, three times `L0`.
 
@@ -72,27 +72,40 @@ class SpikeGuard(Recorder):
       far, `n` of them are not, where `p**n < 1e-4`; at least 2, and 4 if they are NaN. Then older,
       proven weights are put back. If a batch is bad there too, it is the data after all; if one is
       good there and the next one bad at `w_t`, the updates had broken the weights: the rate is at
-      fault.
-    - **The rate at fault early**, before the loss has fallen by a fifth: trials of 24 batches from
-      the initial state, each at 0.3 times the last one's rate, as long as they end lower than the
-      best before; then the best trial's end and rate, or those of the one after it if that ended
-      as low but for chance, as high rates look better in few batches than they are (Wu et al.,
-      2018). A trial that breaks is abandoned; where the data have proved so bad meanwhile that
-      `p**n > 1e-3` for the `n` that broke it, its rate is tried once more in the end.
-    - **The rate at fault later**: back to the state with the best median of 16 losses, and the rate
-      times `lr_factor`, as "bold driver" methods do (Vogl et al., 1988; Battiti, 1989).
-    - **A slow rise**: where that median is above 1.5 times its best by more than 3 robust standard
-      deviations of those 16, or for 32 losses above twice its best, by a tenth of `L0` and, in cube
-      roots, by 1.25 of theirs, batches are measured at the best state and at the present one by
-      turns, 5 to 20 at each. The rate is at fault if those at the present one are higher by 2.5
-      standard errors, and only they are high or they are 1.5 times as high. Right before the end of
+      fault. Weights may explode on a part of the batches only; so where `p > 0.15` early, `n`
+      batches with `(1 - p)**n < 0.01` are measured at the initial weights. If none is bad there,
+      the rate is at fault.
+    - **The rate at fault early**, before the loss has fallen by a fifth: trials from the initial
+      state of a sixteenth of the training, at least 16 and at most 24 batches, each at 0.3 times
+      the last one's rate, or 0.09 times where that ended above twice `L0`, as long as they end
+      lower than the best before by 2 %; then the best trial's end and rate, or those of the one
+      after it if that ended as low but for chance, as high rates look better in few batches than
+      they are (Wu et al., 2018). A trial is abandoned when it breaks, and when its end leaves a
+      kernel less than a quarter of the units that learnt at first, as ReLUs that are off for good.
+      Where the data have proved so bad meanwhile that `p**n > 1e-3` for the `n` that broke a trial,
+      its rate is tried once more in the end.
+    - **The rate at fault later**: back to the state with the best loss, and the rate times
+      `lr_factor`, as "bold driver" methods do (Vogl et al., 1988; Battiti, 1989).
+    - **Other rates**, once the rate was at fault: from time to time as many batches as a trial has
+      are trained at the present rate, then as many from the same state at another one, and training
+      goes on from the better end. While the loss falls, and on a plateau that it has never left,
+      the other rate is 3.3 times the present one, up to where it began, or to 0.7 of one that was
+      at fault later; it is taken unless it ends higher by a standard error or leaves fewer units
+      that learn. Where the loss hovers the other rate is 0.3 times the present one, and has to end
+      lower by two. Comparisons that are lost come ever more seldom. If a kernel has lost three
+      quarters of its units meanwhile, training begins anew at a lower rate.
+    - **A slow rise**: where the loss, smoothed as the mean of the last 16 without the two highest
+      and the two lowest, is above 1.5 times its best by more than 3 robust standard deviations of
+      those 16, or for 32 losses above twice its best, by a tenth of `L0` and, in cube roots, by
+      1.25 of theirs, batches are measured at the best state and at the present one by turns, 5 to
+      20 at each. The rate is at fault if those at the present one are higher by 2.5 standard
+      errors, and only they are high or they are 1.5 times as high. Right before the end of
       training, 1.2 times its best by one deviation is enough to look.
-    - **A bad first batch**: where one of the next losses is 30 times lower, training begins anew,
-      with that loss as the normal one.
+    - **A bad first batch**: where one of the next losses is 30 times lower, two or three batches
+      are measured at the initial weights. If two of them are as much lower, the first was bad, and
+      training begins anew.
     - **A dead network**, of which more than half of the kernels get no gradients, begins anew. Its
       best state is put back at the end if training has not got as far again.
-    - **No progress** in 64 batches, and in an epoch, of a run that had such trouble, and its later
-      accepted losses not below the earlier ones: the rate times `lr_factor`.
     - **The end of such a run**, and of one in which more than a tenth of the batches were bad data:
       the rate times 0.3 when 10 % of the batches are left, and again when 3 % are (Hu et al.,
       2024), since the highest rate that trains, and data with gaps, leave noisy weights. When
@@ -116,8 +129,8 @@ class SpikeGuard(Recorder):
         warmup: Number of accepted losses before the median and its deviation are trusted.
             Defaults to 32.
         interval: A state is kept before every so many batches at most: at first before the batches
-            0, 1, 2, 4, 8 and 16, in the last 12 batches before every fourth, in trouble and in the
-            64 batches after it before each. A bad batch with no state from right before it takes
+            0, 1, 4 and 16, in the last 12 batches before every eighth, in trouble and in the 64
+            batches after it before each. A bad batch with no state from right before it takes
             training back to the last one that was proven; with 1 there always is one. None means
             32. Defaults to None.
         lr_factor: What the rate is multiplied by where it is at fault, above 0 and below 1.
@@ -206,7 +219,7 @@ class SpikeGuard(Recorder):
     # ---------------------------------------------------------------- what users read
     @property
     def best(self) -> float | None:
-        """The lowest median of 16 accepted losses; None before one is below the initial loss."""
+        """The lowest smoothed loss, of 16 accepted ones; None before one is below the first."""
         best = self._state.progress.best
         return None if self._best_epoch is None or math.isinf(best) else best
 
@@ -529,7 +542,7 @@ class SpikeGuard(Recorder):
             words = "is lowered for the end of a training that had trouble"
             self._add("reset_learning_rate", old_rate, None, here, None, words, old_rate)
         elif decision.cause == "drift is data":
-            words = f"is the median of 16, and {reference:.4g} at the best state: it is the data"
+            words = f"is the smoothed loss, and {reference:.4g} at the best state: it is the data"
             self._add("restore", value, self.best, here, self._epoch, words)
         if decision.stop:
             words = stopped(decision.cause, self.max_rollbacks)

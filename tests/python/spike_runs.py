@@ -7,7 +7,10 @@ import numpy as np
 from pykguard.rules import spike
 
 
-MOVING, STILL = ([8 * [spike.Moves(1.0, size, 0.0)]] for size in (1.0, 0.0))
+def kernels(n_learning):
+    """One kernel of eight units, so many of which learn."""
+    moves = [spike.Moves(1.0, 1.0 if unit < n_learning else 0.0, 0.0) for unit in range(8)]
+    return [moves]
 
 
 class Run:
@@ -20,21 +23,22 @@ class Run:
         loss: `loss(t, state, scale)` of batch `t` at a state, with the rate scaled so.
         n: How many batches there are.
         finite: Whether a state's weights are finite.
-        is_dead: Whether the network is dead at a state.
+        units: How many of eight units learn at a state.
         steps: Batches an execution.
         n_known: Whether the rule is told how many batches are to come.
     """
 
-    def __init__(self, loss, n, *, finite=None, is_dead=None, steps=1, n_known=False, **options):
+    def __init__(self, loss, n, *, finite=None, units=None, steps=1, n_known=False, **options):
         self.options = spike.Options(**options)
         self.rule = spike.State()
         self.state, self.scale = (), 1.0
         self.slots = dict.fromkeys(("initial", "proven", "best"), ())
-        self.rejected, self.causes, self.scales = [], [], []
+        self.rejected, self.causes, self.scales, self.when = [], [], [], []
         self.stopped, self.kept_at = False, []
         self.used = []  # what the rate was scaled by in each execution
         for first in range(0, n, steps):
             batches = range(first, first + steps)
+            self.t = first
             self.used.append(self.scale)
             n_left = n - first - steps if n_known else None
             self.before(first, n_left)
@@ -48,8 +52,8 @@ class Run:
             self.rule, decision = spike.step(self.options, self.rule, seen)
             self.follow(decision)
             if decision.mark == 2:
-                dead = is_dead is not None and is_dead(self.state)
-                self.rule, decision = spike.compared(self.options, self.rule, STILL if dead else MOVING)
+                seen = kernels(8 if units is None else units(self.state))
+                self.rule, decision = spike.compared(self.options, self.rule, seen)
                 self.follow(decision)
             if self.stopped:
                 break
@@ -76,6 +80,7 @@ class Run:
                 self.slots["proven"] = self.state
         self.rejected += decision.rejected
         self.causes.append(decision.cause)
+        self.when.append(self.t)
         self.stopped = decision.stop
         self.scale = decision.scale
         self.scales.append(decision.scale)

@@ -287,26 +287,59 @@ def test_moves_are_measured_though_their_squares_are_beyond_single_precision(siz
         for kernel, value in zip(kernels, values, strict=True):
             kernel.assign(value)
         marks.append(slots.kernels(model))
-        seen.append([value.astype("float64").ravel() for value in values])
-    for moves, a, b, c in zip(map(moves_of, *marks), *seen, strict=True):
-        expected = np.linalg.norm(b - a), np.linalg.norm(c - b), np.dot(b - a, c - b)
-        assert moves == pytest.approx(expected, rel=1e-5, abs=0.0)
+        seen.append([value.astype("float64") for value in values])
+    for units, a, b, c in zip(map(moves_of, *marks), *seen, strict=True):
+        norms = np.linalg.norm(b - a, axis=0), np.linalg.norm(c - b, axis=0)
+        expected = np.stack([*norms, np.einsum("ij,ij->j", b - a, c - b)], axis=1)
+        assert np.array(units) == pytest.approx(expected, rel=1e-5, abs=0.0)
 
 
-@pytest.mark.parametrize("moves", [True, False])
-def test_of_a_large_kernel_values_of_all_its_units_are_looked_at(moves):
-    model = keras.Sequential([keras.Input((512,)), keras.layers.Dense(256)])
+def test_of_a_large_kernel_some_values_of_some_units_are_looked_at():
+    model = keras.Sequential([keras.Input((600,)), keras.layers.Dense(200)])
     model.compile("sgd", "mse")
     slots = Slots(snapshots_for(model, optimizer=True, metrics=True))
     kernel, marks = model.trainable_variables[0], []
     for size in (0.0, 1.0, 3.0):
-        values = np.zeros((512, 256), "float32")
-        values[:, 77] = size * moves
-        kernel.assign(values)
+        kernel.assign(np.full((600, 200), size, "float32") * (np.arange(200) % 40 > 19))
         marks.append(slots.kernels(model))
-    [seen] = map(moves_of, *marks)
-    assert all(each[0].size <= 2**12 for each in marks)
-    assert (seen.first > 0) == moves and seen.second == pytest.approx(2 * seen.first)
+    [units] = map(moves_of, *marks)
+    assert 32 <= len(units) <= 64 and marks[0][0].shape[0] <= 256
+    moving = [moves for moves in units if moves.first > 0]
+    assert len(moving) == pytest.approx(len(units) / 2, abs=2)
+    assert all(moves.second == pytest.approx(2 * moves.first) for moves in moving)
+
+
+def test_a_network_that_loses_its_units_is_trained_at_a_lower_rate():
+    """Of inputs of 100, ReLUs are off for good after a few steps; a bias alone goes on learning."""
+    keras.utils.set_random_seed(1)
+    layers = [keras.Input((3,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), "mse")
+    guard, data = SpikeGuard(), Stream(x=100 * np.abs(X))
+    fit(model, guard, data=data, epochs=8)
+    learning = model.layers[0](100 * np.abs(X)).numpy() > 0
+    assert learning.any(axis=0).mean() >= 0.25 and rollbacks(guard)
+
+
+def test_rates_are_compared_once_the_rate_was_at_fault(capsys):
+    rates = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            rates.append(current_learning_rate(self.model))
+
+    guard, model = SpikeGuard(), relu_model(OPTIMIZERS["sgd"](10.0))
+    fit(model, guard, Watch(), epochs=12)
+    compared = [e for e in guard.events if " batches at " in e.reason]
+    assert compared
+    for event in compared:
+        place = 64 * event.epoch + event.batch
+        tried = set(rates[place - 20 : place])
+        assert len(tried) == 1
+        taken = event.action == "reset_learning_rate"
+        assert taken or (event.action == "restore" and np.isfinite(event.reference))
+        assert (event.learning_rate == pytest.approx(*tried)) == taken
+        assert event.value == pytest.approx(rates[place - 30]) or not taken
 
 
 @pytest.mark.parametrize("bad", [32, 33, 39, 40])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spike_runs import Run, falling, on_data, valley
 
 from pykguard.rules import spike
-from pykguard.rules.spike import _dead, _evidence, _limit
+from pykguard.rules.spike import _dead, _evidence, _limit, _search
 
 NAN = math.nan
 each_interval = pytest.mark.parametrize("interval", [1, 16])
@@ -116,7 +116,7 @@ def test_those_that_are_judged_together_end_where_the_kernels_are_looked_at():
             if decision.mark is not None:
                 looks.append((decision.mark, t, place == n - 1))
             if decision.mark == 2:
-                rule, _ = spike.compared(options, rule, spike_runs.MOVING)
+                rule, _ = spike.compared(options, rule, spike_runs.kernels(8))
             t += 1
     assert [mark for mark, _, _ in looks] == [0, 1, 2] * (len(looks) // 3) and len(looks) >= 9
     assert all(is_at_the_end for _, _, is_at_the_end in looks)
@@ -164,7 +164,10 @@ def test_bad_data_in_a_third_of_the_batches_cost_no_rate(value):
     losses = np.where(bad, value, falling(600))
     run = Run(on_data(losses), 600)
     assert run.rule.scale == 1.0
-    assert set(run.state) | {598} == set(np.flatnonzero(~bad))  # the last one is unproven
+    good = set(np.flatnonzero(~bad))
+    assert set(run.state) <= good
+    missing = good - set(run.state) - {598}  # the last one is unproven
+    assert len(missing) <= 12 and max(missing) < 40  # by which it was seen that data are bad
 
 
 def test_a_bad_first_batch_does_not_define_what_is_normal():
@@ -373,6 +376,192 @@ def test_no_rate_is_tried_again_where_the_data_are_good():
     assert len(run.said("weights")) >= 4 and not run.said("again")
 
 
+# ---------------------------------------------------------------- trials
+def by_rate(ends, *, broken=1.0, noise=0.0):
+    """Losses of trials that end at a level for each power of 0.3, after a rate that breaks."""
+    random = np.random.default_rng(0)
+
+    def loss(t, state, scale):
+        if scale == broken:
+            return 1e3 if state else 2.0
+        end = ends[min(round(math.log(scale, 0.3)), len(ends)) - 1]
+        level = 2.0 - (2.0 - end) * min(len(state), 20) / 20
+        return float(level * (1 + noise * random.normal()))
+
+    return loss
+
+
+def test_on_a_plateau_the_rate_is_not_lowered_for_the_sake_of_less_noise():
+    run = Run(by_rate([2.3, 2.1, 2.09, 2.08, 2.07, 2.06]), 120)
+    assert run.scales[run.causes.index("found")] == pytest.approx(0.09)
+
+
+def test_after_a_trial_that_ends_far_off_the_rate_is_cut_twice():
+    run = Run(by_rate([5.0, 4.5, 1.0, 0.5, 0.8]), 120)
+    tried = list(dict.fromkeys(run.scales))
+    assert tried[:4] == pytest.approx([1.0, 0.3, 0.3**3, 0.3**4])
+
+
+def test_a_trial_after_which_most_units_have_ceased_to_learn_is_abandoned():
+    ends = by_rate([0.5, 0.6, 1.0, 1.2])  # the higher the rate, the quicker, but it kills units
+    rates = {}
+
+    def loss(t, state, scale):
+        rates[(*state, t)] = scale
+        return ends(t, state, scale)
+
+    kills = lambda state: 1 if len(state) > 6 and rates[state] > 0.05 else 8  # noqa: E731
+    run = Run(loss, 150, units=kills)
+    assert len(run.said("dead")) == 2
+    assert run.scales[run.causes.index("found")] == pytest.approx(0.027)
+
+
+def test_a_lower_rate_that_seems_to_kill_ends_the_search():
+    rates = {}
+    ends = by_rate([1.0, 0.8, 0.5])
+
+    def loss(t, state, scale):
+        rates[(*state, t)] = scale
+        return ends(t, state, scale)
+
+    units = lambda state: 0 if len(state) > 6 and rates[state] < 0.2 else 8  # noqa: E731
+    run = Run(loss, 80, units=units)
+    assert len(run.said("dead")) == 1 and not run.stopped
+    assert run.rule.scale == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("n_all", "n"), [(0, 24), (100, 16), (300, 18), (384, 24), (10**6, 24)])
+def test_a_trial_has_a_sixteenth_of_the_training_within_limits(n_all, n):
+    assert _search.length(n_all) == n
+
+
+# ---------------------------------------------------------------- comparisons of rates
+def narrow_at_first(rate):
+    """Gradient descent whose curvature is 100 where it begins and 0.1 near the minimum."""
+    weights = {(): 3.0}
+
+    def loss(t, state, scale):
+        w = weights[state]
+        slope = 0.1 * w if abs(w) <= 1 else math.copysign(100 * (abs(w) - 1) + 0.1, w)
+        there = w - rate * scale * slope
+        weights[(*state, t)] = there if abs(there) < 1e100 else math.nan
+        value = 0.05 * w * w + 50 * max(abs(w) - 1, 0) ** 2
+        return value if math.isfinite(value) else math.inf
+
+    loss.weights = weights
+    return loss
+
+
+def test_a_rate_that_was_too_high_at_first_is_raised_again_as_long_as_that_helps():
+    loss = narrow_at_first(1.0)
+    run = Run(loss, 1200)
+    assert min(run.scales) < 0.05 and run.causes.count("raised") >= 3
+    assert run.rule.scale == 1.0  # and no higher
+    assert 0.05 * loss.weights[run.state] ** 2 < 1e-6
+
+
+def hovering(level, *, n=2000, seed=0, noise=0.1):
+    """Losses that hover at a level which depends on the rate, after the rate was at fault."""
+    noise = np.exp(noise * np.random.default_rng(seed).normal(size=n))
+    curve = falling(300)
+
+    def loss(t, state, scale):
+        if any(each >= 250 for each in state) and scale == 1.0:
+            return 1e3
+        return float(curve[t]) if t < 300 else float(level(scale) * noise[t])
+
+    return loss
+
+
+def test_where_the_loss_hovers_a_lower_rate_is_taken_if_that_helps():
+    run = Run(hovering(lambda scale: 0.1 + 0.2 * scale), 2000)
+    assert run.causes.count("lowered") >= 1 and "raised" not in run.causes
+    assert run.rule.scale <= 0.3 * 0.5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_where_rates_make_no_difference_it_mostly_stays(seed):
+    run = Run(hovering(lambda scale: 0.2, n=8000, seed=seed), 8000)
+    assert run.causes.count("lowered") + run.causes.count("raised") <= 2
+    assert run.rule.scale > 0.1
+
+
+def test_a_rate_that_stays_is_compared_ever_more_seldom():
+    run = Run(hovering(lambda scale: 0.2, n=8000, noise=0.0), 8000)
+    places = [t for t, cause in zip(run.when, run.causes, strict=True) if cause == "compared"]
+    waits = np.diff(places)
+    assert len(places) >= 4 and "raised" not in run.causes
+    assert all(later > 1.5 * earlier for earlier, later in pairwise(waits))
+
+
+def test_what_a_rate_that_lost_has_trained_is_taken_back():
+    run = Run(hovering(lambda scale: 0.2 if scale == 0.5 else 0.4), 700)
+    began, lost = (run.causes.index(cause) for cause in ("comparing", "compared"))
+    assert run.when[lost] - run.when[began] == 24
+    assert not set(run.state) & set(range(run.when[began], run.when[lost] + 1))
+    assert run.scales[lost] == run.rule.scale == 0.5
+    assert len(set(run.scales[began:lost])) == 1 and run.scales[began] != 0.5
+
+
+def test_a_rate_that_breaks_the_weights_loses():
+    def loss(t, state, scale):
+        if any(each >= 250 for each in state) and scale > 0.6:
+            return 1e3
+        return float(curve[t])
+
+    curve = falling(1500)
+    run = Run(loss, 1500)
+    assert "compared" in run.causes and len(run.said("weights")) == 1
+    assert run.rule.scale == 0.5
+
+
+def test_a_comparison_that_training_ends_in_leaves_the_state_and_the_rate_of_before():
+    whole = Run(hovering(lambda scale: 0.2), 900)
+    began = whole.when[whole.causes.index("comparing")]
+    run = Run(hovering(lambda scale: 0.2), began + 5)
+    assert run.rule.comparison.other is not None
+    assert run.state == run.slots["held"] and run.state[-1] < began
+    assert spike.warmed(run.rule).scale == 0.5
+
+
+def test_a_network_whose_units_are_lost_after_the_search_begins_anew_at_a_lower_rate():
+    rates = {}
+    ends = by_rate([0.5, 0.6, 1.0, 1.2])
+
+    def loss(t, state, scale):
+        rates[(*state, t)] = scale
+        return ends(t, state, scale)
+
+    kills = lambda state: 1 if len(state) > 40 and rates[state] > 0.2 else 8  # noqa: E731
+    run = Run(loss, 1000, units=kills, n_known=True)
+    assert len(run.said("harmed")) == 1 and run.said("harmed")[0].value == pytest.approx(0.5)
+    assert spike.warmed(run.rule).scale < 0.2
+
+
+# ---------------------------------------------------------------- a part of the batches
+@pytest.mark.parametrize("seed", range(6))
+def test_weights_that_explode_on_a_part_of_the_batches_are_no_bad_data(seed):
+    explodes = np.random.default_rng(seed).random(600) < 0.4
+    curve = falling(600)
+
+    def loss(t, state, scale):
+        return 1e6 if state and scale > 0.2 and explodes[t] else float(curve[t])
+
+    run = Run(loss, 600)
+    assert run.said("some")
+    assert run.rule.scale < 0.2 and not run.stopped
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bad_data_are_bad_at_the_initial_weights_too(seed):
+    bad = np.random.default_rng(seed).random(600) < 0.3
+    bad[:4] = False
+    run = Run(on_data(np.where(bad, 1e6, falling(600))), 600)
+    assert run.rule.scale == 1.0 and not run.said("some")
+    assert 2 <= run.causes.count("checking") < 30
+
+
+# ---------------------------------------------------------------- rates at fault later
 def test_a_rate_at_fault_late_goes_back_to_the_best_state_and_is_cut_once():
     curve = falling(700)
 
@@ -411,8 +600,8 @@ def test_the_factor_is_the_users():
 
 def test_a_dead_network_begins_anew_with_a_lower_rate():
     curve = np.concatenate([falling(200), np.full(300, 0.2)])
-    dead = lambda state: any(200 <= t < 300 for t in state)  # noqa: E731
-    run = Run(on_data(curve), 500, is_dead=dead)
+    units = lambda state: 0 if any(200 <= t < 300 for t in state) else 8  # noqa: E731
+    run = Run(on_data(curve), 500, units=units)
     assert run.said("dead") and run.scale < 1
     assert not set(run.state) & set(range(200))
 
@@ -431,7 +620,7 @@ def test_what_a_late_dead_network_had_reached_is_put_back_if_nothing_better_come
     dead = lambda state: len(state) >= 250 and 0 in state  # noqa: E731
     stuck = lambda state: 0.5 if dead(state) else 2.0  # noqa: E731
     losses = lambda t, state, scale: curve[t] if t < 250 else stuck(state)  # noqa: E731
-    run = Run(losses, 400, is_dead=dead)
+    run = Run(losses, 400, units=lambda state: 0 if dead(state) else 8)
     assert run.said("dead")
     assert set(run.state) <= set(range(250)) and len(run.state) > 200
 
@@ -469,7 +658,7 @@ def test_a_state_that_is_far_better_is_gone_back_to_though_the_data_are_hard():
 
 def test_a_living_network_that_makes_no_progress_is_left_alone():
     curve = np.concatenate([falling(200), np.full(3000, 0.2)])
-    run = Run(on_data(curve), 3200, is_dead=lambda state: False)
+    run = Run(on_data(curve), 3200)
     assert run.rejected == [] and run.rule.scale == 1.0
 
 
@@ -497,7 +686,8 @@ def test_a_dead_network_is_found_among_bad_data():
     bad = np.random.default_rng(0).random(600) < 1 / 3
     bad[:3] = False
     curve = np.where(bad, NAN, np.concatenate([falling(200), np.full(400, 0.3)]))
-    run = Run(on_data(curve), 600, is_dead=lambda state: any(200 <= t < 300 for t in state))
+    units = lambda state: 0 if any(200 <= t < 300 for t in state) else 8  # noqa: E731
+    run = Run(on_data(curve), 600, units=units)
     assert run.said("dead")
 
 

@@ -3,7 +3,7 @@
 A unit, of which a kernel's last axis has one for each of its places, that gets no gradients stands
 still, or coasts: momentum and moments carry it on in the same direction, less each time. A network
 is dead when more than half of its kernels have no unit that learns, and harmed when a kernel has
-less than half of those that it had.
+less than a quarter of those that it had.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 PARALLEL, SHRINKING = 0.999, 0.9
-LEAST = 0.5  # of the units that learnt before
+LEAST = 0.25  # of the units that learnt before
 
 
 class Moves(NamedTuple):

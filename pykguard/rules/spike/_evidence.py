@@ -2,6 +2,8 @@
 
 With `p` the share of the batches seen so far that were found bad themselves, `n` bad batches in a
 row are taken for the weights' fault when `p**n < 1e-4`; that is in doubt again when `p**n > 1e-3`.
+Weights can explode on a part of the batches only; so where `p > 0.15` early in training, as many are
+measured at the initial weights as tell whether they are bad there too.
 """
 
 from __future__ import annotations
@@ -11,12 +13,27 @@ import math
 UNLIKELY = 1e-4
 DOUBTFUL = 1e-3
 FEWEST, MOST = 2, 12
+FREQUENT, FEWEST_BAD = 0.15, 4
+MOST_MEASURED = 24
 FEWEST_NAN = 4  # finite weights seldom give a NaN by themselves; rows of data that hold one do
 
 
 def share(n_seen: int, n_bad: int) -> float:
     """Of the batches that are bad themselves; not 0 before one was."""
     return (n_bad + 0.1) / (n_seen + 10.0)
+
+
+def is_frequent(n_seen: int, n_bad: int) -> bool:
+    """Whether so many batches were found bad that it may be the weights on which they are."""
+    return n_bad >= FEWEST_BAD and share(n_seen, n_bad) > FREQUENT
+
+
+def enough(n_seen: int, n_bad: int) -> int:
+    """How many good batches in a row at other weights say that the share of bad ones differs there.
+
+    That is `n` with `(1 - p)**n < 0.01`, within limits.
+    """
+    return min(math.ceil(math.log(0.01) / math.log1p(-share(n_seen, n_bad))), MOST_MEASURED)
 
 
 def needed(n_seen: int, n_bad: int, loss: float) -> int:

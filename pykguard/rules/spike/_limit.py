@@ -7,8 +7,8 @@ median absolute deviation of `f(loss)`, a loss is bad iff it is not finite or, w
 
 where `s_f = 1.4826 * MAD_f`. The cube roots of sums of squares are nearly normal (Wilson and
 Hilferty, 1931). The logarithms count where losses spread over orders of magnitude, up to `H`, which
-is a quarter of the level `L0` that training began at, and `2 * L0` where `s_log > 1`: where nearly
-all rows are learnt by heart, the loss of one that is not may be as high as at the beginning. Where
+is a quarter of the level `L0` that training began at, and `10 * L0` where `s_log > 1`: where nearly
+all rows are learnt by heart, the loss of those that are not may be higher than at the beginning. Where
 `m <= 0` the limit is `m + max(threshold * s, |m|)`. Before `warmup` losses were accepted, it is at
 least twice `L0`, or four times `m` if that is lower; and before 8 were, three times the highest
 normal loss at the initial weights.
@@ -130,10 +130,15 @@ def limit(levels: Levels, threshold: float, warmup: int) -> float:
     n = len(levels.recent)
     known = _robust_limit(levels, threshold) if n >= FEWEST else -math.inf
     if n < FEW:
-        return max(known, _times(FIRST, _first_level(levels)))
+        return max(known, first_limit(levels))
     if len(levels.recent) >= warmup:
         return known
     return max(known, _times(2.0, _early_level(levels)))
+
+
+def first_limit(levels: Levels) -> float:
+    """The highest loss that is good before more is known than the losses at the initial weights."""
+    return _times(FIRST, _first_level(levels))
 
 
 def _robust_limit(levels: Levels, threshold: float) -> float:

@@ -97,6 +97,7 @@ def compared(losses: Sequence[float], others: Sequence[float]) -> tuple[float, f
     roots = [sorted(map(root, each)) for each in (losses, others)]
     medians = [middle(each) for each in roots]
     errors = [
-        1.25 * spread(each, m) / math.sqrt(len(each)) for each, m in zip(roots, medians, strict=True)
+        1.25 * spread(each, m) / math.sqrt(len(each))
+        for each, m in zip(roots, medians, strict=True)
     ]
     return medians[0] - medians[1], math.hypot(*errors)

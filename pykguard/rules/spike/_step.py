@@ -22,6 +22,7 @@ from pykguard.rules.spike._trouble import (
     weights_at_fault,
 )
 from pykguard.rules.spike._types import (
+    DataCheck,
     Decision,
     FirstCheck,
     Options,
@@ -40,7 +41,11 @@ LEAST_WAIT, MOST_WAIT = 32, 1024
 LAST = 2 * CHECKS + 2  # batches of training in which the last drift can still be verified
 TOGETHER = 8  # batches that are judged together in calm
 MOST_ANEW = 1
-SURE, AS_HIGH = 2, 3.0  # losses at the initial state that verify the first; a third of it is as high
+MOST_DATA_CHECKS = 2
+SURE, AS_HIGH = (
+    2,
+    3.0,
+)  # losses at the initial state that verify the first; a third of it is as high
 ANNEALED = (0.1, 0.03)  # shares of the training that are left when the rate is lowered for its end
 OFTEN = 0.1  # of the batches: bad data
 NEW_LEVEL = 16  # finite bad losses in a row at proven weights that are the data's new level
@@ -58,6 +63,7 @@ def _is_watched(state: State) -> bool:
         state.search is not None
         or state.check is not None
         or state.first_check is not None
+        or state.data_check is not None
         or state.comparison is not None
         or bool(state.pending)
         or state.seems_off
@@ -123,6 +129,8 @@ def _judged(options: Options, state: State, seen: Seen) -> tuple[State, Decision
         return go_on_checking(options, state, first)
     if state.first_check is not None:
         return _check_first(state, state.first_check, first)
+    if state.data_check is not None:
+        return _check_data(options, state, state.data_check, seen)
     if not seen.weights_finite:
         return _broken(options, state, seen, was_kept)
     place = _first_bad(options, state, seen)
@@ -168,6 +176,7 @@ def moved(state: State) -> State:
         search=None,
         check=None,
         first_check=None,
+        data_check=None,
         comparison=None,
         standing="proven",
         aside=math.inf,
@@ -185,7 +194,7 @@ def at_end(state: State, weights_finite: bool) -> Slot | None:
             return "best"
     if state.check is not None:
         return "best" if is_rate(state, state.check) else "drifted"
-    if state.first_check is not None:
+    if state.first_check is not None or state.data_check is not None:
         return "suspect"
     if state.comparison is not None and state.comparison.other is not None:
         return "held"
@@ -238,6 +247,8 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
     decision = Decision(scale=state.scale, rejected=settled)
     if seen.kept:
         decision = decision._replace(keep=("proven",))
+    if settled and seen.kept and _are_data_suspect(state):
+        return _begin_data_check(state, decision)
     if state.search is not None:
         return _in_trial(state, state.search, seen, decision)
     if state.comparison is not None:
@@ -422,6 +433,39 @@ def _check_first(state: State, check: FirstCheck, loss: float) -> tuple[State, D
     return state, _undone(state, "initial", evidence, settled=True)
 
 
+def _are_data_suspect(state: State) -> bool:
+    """Whether weights that explode on a part of the batches may have been taken for bad data."""
+    is_frequent = _evidence.is_frequent(state.n_seen, state.n_bad)
+    return is_frequent and is_early(state) and state.n_data_checks < MOST_DATA_CHECKS
+
+
+def _begin_data_check(state: State, decision: Decision) -> tuple[State, Decision]:
+    """Go back to the initial state, to see whether batches are bad there too."""
+    state = state._replace(
+        data_check=DataCheck(_evidence.enough(state.n_seen, state.n_bad)),
+        n_data_checks=state.n_data_checks + 1,
+        standing="initial",
+    )
+    other = Decision("checking", keep=("suspect",), put_back="initial", scale=state.scale)
+    return state, _joined(decision, other)
+
+
+def _check_data(
+    options: Options, state: State, check: DataCheck, seen: Seen
+) -> tuple[State, Decision]:
+    loss = seen.losses[0]
+    if not math.isfinite(loss) or loss > _limit.first_limit(state.levels):
+        state = state._replace(data_check=None, n_data_checks=MOST_DATA_CHECKS, standing="proven")
+        return state, Decision("checking", put_back="suspect", scale=state.scale)
+    check = check._replace(n_good=check.n_good + 1)
+    if check.n_good < check.n:
+        decision = Decision("checking", put_back="initial", scale=state.scale)
+        return state._replace(data_check=check), decision
+    evidence = Rejected(state.last_where, loss, None, n=state.n_bad)
+    state = state._replace(data_check=None, n_bad=0)
+    return weights_at_fault(options, state, "some", evidence)
+
+
 def _first_bad(options: Options, state: State, seen: Seen) -> int | None:
     for place, loss in enumerate(seen.losses):
         if _limit.is_bad(state.levels, loss, options.threshold, options.warmup):
@@ -537,7 +581,13 @@ def _limited(options: Options, state: State, decision: Decision) -> tuple[State,
         return state, decision
     slot: Slot = "aside" if state.aside < _reached(state) else _safe(state)
     state = state._replace(
-        search=None, check=None, first_check=None, comparison=None, pending=(), is_back=False
+        search=None,
+        check=None,
+        first_check=None,
+        data_check=None,
+        comparison=None,
+        pending=(),
+        is_back=False,
     )
     return state, decision._replace(cause="max_rollbacks", stop=True, put_back=slot, mark=None)
 

@@ -193,9 +193,7 @@ def _median(losses: tuple[float, ...]) -> float:
     return _limit.typical(losses) if losses else math.inf
 
 
-def trial_over(
-    state: State, search: Search, learning: tuple[int, ...]
-) -> tuple[State, Decision]:
+def trial_over(state: State, search: Search, learning: tuple[int, ...]) -> tuple[State, Decision]:
     """After a trial: try a lower rate while that helps, then take the best trial's.
 
     Args:
@@ -232,7 +230,7 @@ def _next_trial(
     assert search is not None
     if search.is_again:
         return _ended(state, cause, evidence)
-    if cause == "weights":
+    if cause in ("weights", "some"):
         broken = *search.broken, Broken(state.scale, evidence.n)
         state = state._replace(search=search._replace(broken=broken))
     scale = state.scale * _search.FACTOR**n

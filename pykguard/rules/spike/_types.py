@@ -21,6 +21,7 @@ Cause = Literal[
     "unclear",  # undone; the next batches will tell whether data or weights are at fault
     "data",
     "weights",  # an update broke the weights: the rate is too high
+    "some",  # the same, on a part of the batches
     "drift",
     "drift is data",
     "level",  # the data have moved to a higher level
@@ -82,6 +83,13 @@ class FirstCheck(NamedTuple):
     low: tuple[float, ...] = ()  # and those that are not
 
 
+class DataCheck(NamedTuple):
+    """Whether batches that were found bad would be so at the initial weights too."""
+
+    n: int  # how many to measure there at most
+    n_good: int = 0
+
+
 class Watch(NamedTuple):
     """Looking for a network that no longer learns: at its kernels, thrice, some batches apart."""
 
@@ -98,8 +106,12 @@ class State(NamedTuple):
     search: Search | None = None
     check: Check | None = None
     first_check: FirstCheck | None = None
+    data_check: DataCheck | None = None
+    n_data_checks: int = 0
     comparison: Comparison | None = None
-    units: tuple[int, ...] | None = None  # of each kernel, that learnt at first; None before a search
+    units: tuple[int, ...] | None = (
+        None  # of each kernel, that learnt at first; None before a search
+    )
     watch: Watch = Watch()
     standing: Literal["initial", "proven", "unproven"] = "initial"
     is_back: bool = False  # whether older weights were put back, to see if a batch is good there
