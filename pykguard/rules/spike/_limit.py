@@ -25,6 +25,8 @@ NORMAL = 1.4826  # times the MAD: the standard deviation where the distribution 
 FEWEST = 3  # accepted losses whose spread says anything
 FEW = 8  # accepted losses whose median is trusted more than one loss at the initial weights
 MOST_INITIAL = 64
+FEW_INITIAL = 5  # of which the lower half says how much they differ
+QUARTILES = 9.0  # times from the lower quartile to the median: six standard deviations
 SUSPECT = 30.0  # times a later loss: a first one that is higher may be that of bad data
 
 LOW, HIGH = 0.25, 10.0  # times the initial level: up to there losses may spread widely, or
@@ -69,19 +71,26 @@ def initial_level(levels: Levels) -> float:
 
 
 def _normal_initial(levels: Levels) -> tuple[float, ...]:
-    """Those losses at the initial weights that are no more than ten times their lower quartile.
+    """Those losses at the initial weights that are no more than some times their lower quartile.
 
-    Some of the first batches may be bad themselves, and batches of few rows differ much.
+    Some of the first batches may be bad themselves, and batches of few rows differ much: four times
+    where there are few, and else ten times or what their lower half lets expect, twice at least.
     """
-    if not levels.initial:
+    losses = levels.initial
+    if not losses:
         return ()
-    highest = _times(10.0, levels.initial[len(levels.initial) // 4])
-    return tuple(loss for loss in levels.initial if loss <= highest)
+    n, quartile = len(losses), losses[len(losses) // 4]
+    highest = _times(4.0 if n < FEW_INITIAL else 10.0, quartile)
+    if n >= FEW_INITIAL and quartile > 0:
+        roots = [root(loss) for loss in losses]
+        m, low = middle(roots), roots[n // 4]
+        highest = min(highest, max(2 * quartile, (m + QUARTILES * (m - low)) ** 3))
+    return tuple(loss for loss in losses if loss <= highest)
 
 
 def is_first_suspect(levels: Levels, loss: float) -> bool:
     """Whether a loss is so low that the first may have been that of bad data."""
-    return 0 < len(levels.recent) < FEW and 0 <= SUSPECT * loss < initial_level(levels)
+    return 0 < len(levels.recent) < 2 * FEW and 0 <= SUSPECT * loss < initial_level(levels)
 
 
 def without_suspects(levels: Levels, losses: Sequence[float]) -> Levels:
@@ -130,15 +139,15 @@ def limit(levels: Levels, threshold: float, warmup: int) -> float:
     n = len(levels.recent)
     known = _robust_limit(levels, threshold) if n >= FEWEST else -math.inf
     if n < FEW:
-        return max(known, first_limit(levels))
+        return max(known, _times(FIRST, _first_level(levels)))
     if len(levels.recent) >= warmup:
         return known
     return max(known, _times(2.0, _early_level(levels)))
 
 
-def first_limit(levels: Levels) -> float:
-    """The highest loss that is good before more is known than the losses at the initial weights."""
-    return _times(FIRST, _first_level(levels))
+def is_far(levels: Levels, loss: float) -> bool:
+    """Whether a loss would be bad even at the initial weights."""
+    return not math.isfinite(loss) or loss > _times(FIRST, _first_level(levels))
 
 
 def _robust_limit(levels: Levels, threshold: float) -> float:

@@ -38,6 +38,7 @@ class Search(NamedTuple):
 
     losses: tuple[float, ...] = ()  # of the trial that runs
     learning: tuple[int, ...] | None = None  # units of each kernel that did at its beginning
+    is_half_over: bool = False  # whether it was looked at in the middle
     is_again: bool = False  # whether its rate was tried before
     broken: tuple[Broken, ...] = ()  # the rates that were tried once
     best: float = math.inf

@@ -14,6 +14,7 @@ from pykguard.rules.spike._trouble import (
     comparison_over,
     go_on_checking,
     half_compared,
+    trial_half_over,
     has_got_anywhere,
     is_early,
     is_rate,
@@ -153,14 +154,17 @@ def _compared(options: Options, state: State, kernels: Kernels) -> tuple[State, 
     search, comparison, learning = state.search, state.comparison, _dead.n_learning(kernels)
     if search is not None:
         state = state._replace(watch=Watch())
-        if search.learning is not None:
-            return trial_over(state, search, learning)
-        moved_first = _dead.n_moved_first(kernels)
-        state = state._replace(search=search._replace(learning=moved_first), units=moved_first)
-        return state, Decision(scale=state.scale)
+        if search.learning is None:
+            moved_first = _dead.n_moved_first(kernels)
+            state = state._replace(search=search._replace(learning=moved_first), units=moved_first)
+            return state, Decision(scale=state.scale)
+        follow = trial_over if search.is_half_over else trial_half_over
+        return follow(state, search, learning)
     if comparison is not None:
-        follow = half_compared if comparison.other is None else comparison_over
-        return follow(state._replace(watch=Watch()), comparison, learning)
+        state = state._replace(watch=Watch())
+        if comparison.other is None:
+            return half_compared(state, comparison, learning)
+        return comparison_over(state, comparison, learning)
     if not _dead.is_dead(learning):
         wait = min(2 * max(state.watch.wait, LEAST_WAIT), MOST_WAIT)
         return state._replace(watch=Watch(wait=wait)), Decision(scale=state.scale)
@@ -225,6 +229,7 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
     settled = tuple(each._replace(cause="data") for each in state.pending)
     n_broken = state.n_broken if state.standing == "unproven" else 0
     n_bad = state.n_bad + len(settled) + state.n_within + n_broken
+    n_far = state.n_far + sum(_limit.is_far(state.levels, each.value) for each in settled)
     levels, progress = state.levels, state.progress
     for loss in seen.losses:
         levels = _limit.add(levels, loss, options.window)
@@ -233,6 +238,7 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
         levels=levels,
         progress=progress,
         n_bad=n_bad,
+        n_far=n_far,
         standing="unproven",
         is_retry=False,
         pending=(),
@@ -296,7 +302,10 @@ def _in_trial(
     n = len(search.losses)
     if search.learning is None:  # the first look is at the initial state
         return _looked_at(state, seen, n, 2, decision, apart=1)
-    return _looked_at(state, seen, n, _search.length(seen.n_all), decision)
+    length = _search.length(seen.n_all)
+    if not search.is_half_over:
+        return _looked_at(state, seen, n, length // 2, decision, apart=2)
+    return _looked_at(state, seen, n, length, decision)
 
 
 def _in_comparison(
@@ -435,14 +444,14 @@ def _check_first(state: State, check: FirstCheck, loss: float) -> tuple[State, D
 
 def _are_data_suspect(state: State) -> bool:
     """Whether weights that explode on a part of the batches may have been taken for bad data."""
-    is_frequent = _evidence.is_frequent(state.n_seen, state.n_bad)
-    return is_frequent and is_early(state) and state.n_data_checks < MOST_DATA_CHECKS
+    is_frequent = _evidence.is_frequent(state.n_seen, state.n_far)
+    return is_frequent and state.n_data_checks < MOST_DATA_CHECKS
 
 
 def _begin_data_check(state: State, decision: Decision) -> tuple[State, Decision]:
     """Go back to the initial state, to see whether batches are bad there too."""
     state = state._replace(
-        data_check=DataCheck(_evidence.enough(state.n_seen, state.n_bad)),
+        data_check=DataCheck(_evidence.enough(state.n_seen, state.n_far)),
         n_data_checks=state.n_data_checks + 1,
         standing="initial",
     )
@@ -454,7 +463,7 @@ def _check_data(
     options: Options, state: State, check: DataCheck, seen: Seen
 ) -> tuple[State, Decision]:
     loss = seen.losses[0]
-    if not math.isfinite(loss) or loss > _limit.first_limit(state.levels):
+    if _limit.is_far(state.levels, loss):
         state = state._replace(data_check=None, n_data_checks=MOST_DATA_CHECKS, standing="proven")
         return state, Decision("checking", put_back="suspect", scale=state.scale)
     check = check._replace(n_good=check.n_good + 1)
@@ -462,7 +471,7 @@ def _check_data(
         decision = Decision("checking", put_back="initial", scale=state.scale)
         return state._replace(data_check=check), decision
     evidence = Rejected(state.last_where, loss, None, n=state.n_bad)
-    state = state._replace(data_check=None, n_bad=0)
+    state = state._replace(data_check=None, n_bad=0, n_far=0)
     return weights_at_fault(options, state, "some", evidence)
 
 
@@ -540,6 +549,7 @@ def _bad_at_proven(
     state = state._replace(
         bad_at_proven=finite,
         n_bad=state.n_bad + (place == 0),
+        n_far=state.n_far + (place == 0 and _limit.is_far(state.levels, evidence.value)),
         since_trouble=0,
     )
     keep: tuple[Slot, ...] = ("proven",) if place > 0 else ()

@@ -45,7 +45,7 @@ def weights_at_fault(
     comparison, state = state.comparison, state._replace(comparison=None)
     if comparison is not None and comparison.other is not None:
         return _lost(state, comparison, evidence)
-    if cause == "dead" or is_early(state):
+    if cause in ("dead", "some") or is_early(state):
         return _begin_anew(state, cause, evidence)
     state = _calmed(state)._replace(
         standing="proven",
@@ -58,7 +58,10 @@ def weights_at_fault(
 
 def _begin_anew(state: State, cause: Cause, evidence: Rejected) -> tuple[State, Decision]:
     """Search for a rate from the initial state; what was reached until then is set aside."""
-    is_best = state.is_under_way and state.progress.best < state.aside
+    is_trusted = (
+        state.is_under_way and cause != "some"
+    )  # where losses were left out, they say little
+    is_best = is_trusted and state.progress.best < state.aside
     aside = state.progress.best if is_best else state.aside
     state = state._replace(
         search=Search(), progress=_progress.Progress(), is_under_way=False, aside=aside
@@ -193,6 +196,20 @@ def _median(losses: tuple[float, ...]) -> float:
     return _limit.typical(losses) if losses else math.inf
 
 
+def trial_half_over(
+    state: State, search: Search, learning: tuple[int, ...]
+) -> tuple[State, Decision]:
+    """In the middle of a trial: abandon it if the network is dead."""
+    if _kills(search, learning):
+        return trial_over(state, search, learning)
+    state = state._replace(search=search._replace(is_half_over=True))
+    return state, Decision(scale=state.scale)
+
+
+def _kills(search: Search, learning: tuple[int, ...]) -> bool:
+    return _dead.is_dead(learning) or _dead.is_harmed(learning, search.learning or learning)
+
+
 def trial_over(state: State, search: Search, learning: tuple[int, ...]) -> tuple[State, Decision]:
     """After a trial: try a lower rate while that helps, then take the best trial's.
 
@@ -203,8 +220,7 @@ def trial_over(state: State, search: Search, learning: tuple[int, ...]) -> tuple
     """
     end, initial = _search.end_of(search), _limit.initial_level(state.levels)
     evidence = Rejected(None, end, None if math.isinf(search.best) else search.best)
-    if _dead.is_dead(learning) or _dead.is_harmed(learning, search.learning or learning):
-        # A lower rate than one that trains kills nothing.
+    if _kills(search, learning):  # a lower rate than one that trains kills nothing
         follow = _next_trial if search.best_scale is None else _ended
         return follow(state, "dead", evidence)
     is_lower = _search.is_lower(search, initial)
@@ -263,7 +279,7 @@ def _trial(state: State, scale: float, cause: Cause, evidence: Rejected) -> tupl
     """Begin a trial of this rate, from the initial state."""
     assert state.search is not None
     state = _calmed(state)._replace(
-        search=state.search._replace(losses=(), learning=None),
+        search=state.search._replace(losses=(), learning=None, is_half_over=False),
         levels=_limit.started_over(state.levels),
         standing="initial",
         scale=scale,

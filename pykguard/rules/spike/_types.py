@@ -132,6 +132,7 @@ class State(NamedTuple):
     n_batches: int = 0
     n_seen: int = 0  # executions, mostly of one batch
     n_bad: int = 0  # those of them whose data were found bad
+    n_far: int = 0  # those of these that would be bad even at the initial weights
     since_trouble: int | None = None  # batches; None before there was any
     since_kept: int = 0
     since_compared: int = 0  # batches since rates were compared last, or the rate was at fault
