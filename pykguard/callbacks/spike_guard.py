@@ -57,7 +57,8 @@ class SpikeGuard(Recorder):
     (Wilson and Hilferty, 1931). Logarithms count where losses spread over orders of magnitude, up
     to `H = L0 / 4`, and up to `H = 10 * L0` where `s_log > 1`: where nearly all rows are learnt by
     heart, the loss of those that are not may be higher than at the beginning. Of losses of which
-    `m <= 0` the limit is `m + max(threshold * s, |m|)`. Before `warmup` losses were accepted it is
+    `m <= 0` the limit is `m + max(threshold * s, |m|)`, and `10 * L0` where more than half are 0
+    and none is negative. Before `warmup` losses were accepted it is
     at least twice `L0`, or four times `m` if that is lower; before 8 were, three times `L0`.
 
     A good loss proves the weights that it was measured at. In calm, where a fit knows its number
@@ -101,8 +102,8 @@ class SpikeGuard(Recorder):
       20 at each. The rate is at fault if those at the present one are higher by 2.5 standard
       errors, and only they are high or they are 1.5 times as high. Right before the end of
       training, 1.2 times its best by one deviation is enough to look.
-    - **A bad first batch**: where one of the next losses is 30 times lower, two or three batches
-      are measured at the initial weights. If two of them are as much lower, the first was bad, and
+    - **A bad first batch**: where one of the next losses is 30 times lower, up to five batches are
+      measured at the initial weights. If one of them is ten times lower, the first was bad, and
       training begins anew.
     - **A dead network**, of which more than half of the kernels get no gradients, begins anew. Its
       best state is put back at the end if training has not got as far again.

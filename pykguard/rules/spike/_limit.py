@@ -9,7 +9,8 @@ where `s_f = 1.4826 * MAD_f`. The cube roots of sums of squares are nearly norma
 Hilferty, 1931). The logarithms count where losses spread over orders of magnitude, up to `H`, which
 is a quarter of the level `L0` that training began at, and `10 * L0` where `s_log > 1`: where nearly
 all rows are learnt by heart, the loss of those that are not may be higher than at the beginning. Where
-`m <= 0` the limit is `m + max(threshold * s, |m|)`. Before `warmup` losses were accepted, it is at
+`m <= 0` the limit is `m + max(threshold * s, |m|)`, and `10 * L0` where more than half are 0 and none
+is negative. Before `warmup` losses were accepted, it is at
 least twice `L0`, or four times `m` if that is lower; and before 8 were, three times the highest
 normal loss at the initial weights.
 """
@@ -93,9 +94,9 @@ def is_first_suspect(levels: Levels, loss: float) -> bool:
     return 0 < len(levels.recent) < 2 * FEW and 0 <= SUSPECT * loss < initial_level(levels)
 
 
-def without_suspects(levels: Levels, losses: Sequence[float]) -> Levels:
-    """With these losses, which were measured at the initial weights, instead of suspect ones."""
-    return levels._replace(initial=tuple(sorted(losses)))
+def without_suspects(levels: Levels, loss: float) -> Levels:
+    """With this loss, which was measured at the initial weights, instead of suspect ones."""
+    return levels._replace(initial=(loss,))
 
 
 def root(loss: float) -> float:
@@ -153,6 +154,8 @@ def is_far(levels: Levels, loss: float) -> bool:
 def _robust_limit(levels: Levels, threshold: float) -> float:
     losses = levels.ordered
     m = middle(losses)
+    if m == 0 and losses[0] == 0:
+        return HIGH * initial_level(levels)
     if m <= 0:
         return m + max(threshold * spread(losses, m), abs(m))
     roots = [root(loss) for loss in losses]

@@ -43,10 +43,8 @@ LAST = 2 * CHECKS + 2  # batches of training in which the last drift can still b
 TOGETHER = 8  # batches that are judged together in calm
 MOST_ANEW = 1
 MOST_DATA_CHECKS = 2
-SURE, AS_HIGH = (
-    2,
-    3.0,
-)  # losses at the initial state that verify the first; a third of it is as high
+SURE = 5  # losses at the initial state that are as high as the first one: more than a tenth of it
+AS_HIGH = 10.0
 ANNEALED = (0.1, 0.03)  # shares of the training that are left when the rate is lowered for its end
 OFTEN = 0.1  # of the batches: bad data
 NEW_LEVEL = 16  # finite bad losses in a row at proven weights that are the data's new level
@@ -419,22 +417,18 @@ def _first_suspect(state: State) -> tuple[State, Decision]:
 
 
 def _check_first(state: State, check: FirstCheck, loss: float) -> tuple[State, Decision]:
-    """If they are as high, the initial weights are far off; if not, begin anew from there."""
-    if math.isfinite(loss) and AS_HIGH * loss < check.level:
-        check = check._replace(low=(*check.low, loss))
-    else:
+    """If they all are as high, the initial weights are far off; if not, begin anew from there."""
+    if not math.isfinite(loss) or AS_HIGH * loss >= check.level:
         check = check._replace(n_high=check.n_high + 1)
-    if max(len(check.low), check.n_high) < SURE:
-        return state._replace(first_check=check), Decision(
-            "checking", put_back="initial", scale=state.scale
-        )
-    state = state._replace(first_check=None)
-    if check.n_high == SURE:
-        state = state._replace(standing="proven")
+        if check.n_high < SURE:
+            decision = Decision("checking", put_back="initial", scale=state.scale)
+            return state._replace(first_check=check), decision
+        state = state._replace(first_check=None, standing="proven")
         return state, Decision("checking", put_back="suspect", scale=state.scale)
-    evidence = Rejected(state.first_where, check.level, min(check.low), "first")
+    evidence = Rejected(state.first_where, check.level, loss, "first")
     state = unsuspected(state)._replace(
-        levels=_limit.started_over(_limit.without_suspects(state.levels, check.low)),
+        first_check=None,
+        levels=_limit.started_over(_limit.without_suspects(state.levels, loss)),
         progress=_progress.Progress(),
         standing="initial",
         since_trouble=0,

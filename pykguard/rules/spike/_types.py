@@ -79,8 +79,7 @@ class FirstCheck(NamedTuple):
     """A first loss that is being verified, as later ones are far lower."""
 
     level: float  # the first one
-    n_high: int = 0  # of the losses measured at the initial state since, those that are as high
-    low: tuple[float, ...] = ()  # and those that are not
+    n_high: int = 0  # of the losses measured at the initial state since, that are as high
 
 
 class DataCheck(NamedTuple):
