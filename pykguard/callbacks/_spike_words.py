@@ -13,8 +13,8 @@ def reason(rejected: Rejected) -> str:
         "data": f"{_height(rejected)}: bad data, skipped",
         "weights": f"{_height(rejected)}{_running(rejected)}, and not at older weights: "
         "an update had broken the weights",
-        "some": f"is good at the initial weights, as all are there, while {rejected.n} batches were "
-        "bad at later ones: an update had broken the weights",
+        "some": f"is good at the initial weights, as all are, and {rejected.n} batches were bad at "
+        "later ones: an update had broken the weights",
         "unclear": f"{_height(rejected)}: training goes on from the last good state",
         "drift": f"is the smoothed loss and had been {rejected.reference:.4g}"
         if rejected.reference is not None
@@ -22,11 +22,12 @@ def reason(rejected: Rejected) -> str:
         "level": f"{_height(rejected)}, as 16 batches at good weights are: "
         "taken for the new level of the data",
         "first": f"is that of the first batch, and the next ones' is {rejected.reference:.4g}: "
-        "it may be bad data; begun anew"
+        "it was bad data; begun anew"
         if rejected.reference is not None
         else "is too high",
-        "dead": "does not fall, and most kernels get no gradients: the network is dead",
-        "harmed": "is where it was when most units of a kernel had ceased to learn: begun anew",
+        "dead": "was reached while most kernels got no gradients, or lost most of their units: the "
+        "network is dead",
+        "harmed": "was reached while most units of a kernel ceased to learn: begun anew",
         "trial": "is where the trial of this learning rate ended: a lower one is tried",
         "again": "is where the trial of this learning rate ended: one is tried again at which "
         "it may have been bad data",

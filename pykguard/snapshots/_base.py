@@ -130,7 +130,7 @@ class Snapshots(ABC):
     def sample(
         self, variables: Sequence[Any], n_rows: int, n_columns: int
     ) -> list[np.ndarray[Any, Any]]:
-        """Some of what variables hold now, on the host, of mirrored ones what the first replica does.
+        """Some of what variables hold now, on the host; of mirrored ones, the first replica's.
 
         Returns:
             Of each variable, as a matrix whose columns are the places of its last axis, up to so
@@ -169,7 +169,7 @@ class Snapshots(ABC):
         """
         return Look(self.non_finite(), None)
 
-    def leave_checks(self) -> None:
+    def leave_checks(self) -> None:  # noqa: B027 - there is nothing to do where it does not
         """Let `look()` leave all variables to `check_rest()`, where that runs beside training."""
 
     def check_rest(

@@ -6,9 +6,11 @@ data. If several different ones are bad there, older weights are put back: if a 
 those, the updates in between had broken the weights, and the rate is at fault.
 """
 
+from pykguard.rules.spike._annealing import warmed
 from pykguard.rules.spike._dead import Kernels, Moves
+from pykguard.rules.spike._keeping import is_due, together
 from pykguard.rules.spike._saving import from_dict, to_dict
-from pykguard.rules.spike._step import at_end, compared, is_due, moved, step, together, warmed
+from pykguard.rules.spike._step import at_end, compared, moved, step
 from pykguard.rules.spike._types import Decision, Options, Rejected, Seen, Slot, State
 
 __all__ = [

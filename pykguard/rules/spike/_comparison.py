@@ -1,9 +1,9 @@
 """The comparison of the present rate with another one, in a training whose rate was at fault.
 
 As many batches as a trial has are trained at either rate from the same state, one after the other.
-Where the loss hovers, the other rate is taken if the median of its last half is lower by two standard
-errors; while it falls, and on a plateau that it has never left, a higher rate is, unless it is
-higher by one. Else training goes on from where the present rate had got.
+Where the loss hovers, the other rate is taken if the median of its last half is lower by two
+standard errors; while it falls, and on a plateau that it has never left, a higher rate is, unless
+it is higher by one. Else training goes on from where the present rate had got.
 """
 
 from __future__ import annotations

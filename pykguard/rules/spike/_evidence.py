@@ -2,8 +2,8 @@
 
 With `p` the share of the batches seen so far that were found bad themselves, `n` bad batches in a
 row are taken for the weights' fault when `p**n < 1e-4`; that is in doubt again when `p**n > 1e-3`.
-Weights can explode on a part of the batches only; so where `p > 0.15` early in training, as many are
-measured at the initial weights as tell whether they are bad there too.
+Weights can explode on a part of the batches only; so where `p > 0.15`, counting those that would be
+bad even at the initial weights, as many are measured there as tell whether they are.
 """
 
 from __future__ import annotations

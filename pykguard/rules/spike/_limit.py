@@ -8,9 +8,9 @@ median absolute deviation of `f(loss)`, a loss is bad iff it is not finite or, w
 where `s_f = 1.4826 * MAD_f`. The cube roots of sums of squares are nearly normal (Wilson and
 Hilferty, 1931). The logarithms count where losses spread over orders of magnitude, up to `H`, which
 is a quarter of the level `L0` that training began at, and `10 * L0` where `s_log > 1`: where nearly
-all rows are learnt by heart, the loss of those that are not may be higher than at the beginning. Where
-`m <= 0` the limit is `m + max(threshold * s, |m|)`, and `10 * L0` where more than half are 0 and none
-is negative. Before `warmup` losses were accepted, it is at
+all rows are learnt by heart, the loss of those that are not may be higher than at the beginning.
+Where `m <= 0` the limit is `m + max(threshold * s, |m|)`, and `10 * L0` where more than half are 0
+and none is negative. Before `warmup` losses were accepted, it is at
 least twice `L0`, or four times `m` if that is lower; and before 8 were, three times the highest
 normal loss at the initial weights.
 """

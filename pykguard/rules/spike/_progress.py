@@ -1,13 +1,13 @@
 """Whether training gets anywhere: the smoothed loss, its best, and its drift.
 
-The smoothed loss is the mean of the last 16 accepted ones without two at either end. It has drifted iff it is above 1.5
-times its best, by more than a tenth of the geometric mean of its best and the level that training
-began at and by more than 3 times the robust standard deviation of those 16, and above 1.2 times
-what was found to be the data's doing before. Where losses differ so much that this says little, it
-has drifted too if it and that of the 16 losses before are both above twice its best, and
-above it by more than a tenth of the level that training began at, and that of all 32 is higher in
-cube roots by 1.25 times their deviation. In the last batches of a training, whose weights are those
-that stay, 1.2 times its best and once the deviation are enough.
+The smoothed loss is the mean of the last 16 accepted ones without two at either end. It has drifted
+iff it is above 1.5 times its best, by more than a tenth of the geometric mean of its best and the
+level that training began at and by more than 3 times the robust standard deviation of those 16, and
+above 1.2 times what was found to be the data's doing before. Where losses differ so much that this
+says little, it has drifted too if it and that of the 16 losses before are both above twice its
+best, and above it by more than a tenth of the level that training began at, and the median of all
+32 is higher in cube roots by 1.25 times their deviation. In the last batches of a training, whose
+weights are those that stay, 1.2 times its best and once the deviation are enough.
 """
 
 from __future__ import annotations
