@@ -193,9 +193,13 @@ def spoilt(clean, spoil, *, seed=3, shuffle=True):
     """A task with 1.26 % of its rows spoilt, so that of batches of 32 a third hold one."""
     made = TASKS[clean]()
     rows = np.random.default_rng(seed).random(len(made.x)) < 0.0126
+    return spoilt_rows(made, clean, spoil, rows)._replace(shuffle=shuffle)
+
+
+def spoilt_rows(made, clean, spoil, rows):
+    """A task with these rows spoilt, which is measured on what it was before."""
     x, y = spoil(made.x.copy(), made.y.copy(), rows)
-    data = made.x, made.y
-    return made._replace(x=x, y=y, clean=clean, clean_data=data, shuffle=shuffle)
+    return made._replace(x=x, y=y, clean=clean, clean_data=(made.x, made.y))
 
 
 @task
