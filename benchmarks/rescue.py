@@ -16,7 +16,8 @@ more without a method.
 
 Usage: python benchmarks/rescue.py [--methods none,SpikeGuard,...] [--tasks first|more|a,b]
            [--out rows.json] [--rows rows.json] [--picture FILE]
-Needs scikit-learn, for the further tasks statsmodels, and for the picture Matplotlib. The backend is that of KERAS_BACKEND.
+Needs scikit-learn, for the further tasks statsmodels, and for the picture Matplotlib. The backend
+is that of KERAS_BACKEND.
 """
 
 import argparse

@@ -56,10 +56,11 @@ class SpikeGuard(Recorder):
     so NaN is bad, or if `w_t` are not finite. Cube roots of sums of squares are nearly normal
     (Wilson and Hilferty, 1931). Logarithms count where losses spread over orders of magnitude, up
     to `H = L0 / 4`, and up to `H = 10 * L0` where `s_log > 1`: where nearly all rows are learnt by
-    heart, the loss of those that are not may be higher than at the beginning. Of losses of which
-    `m <= 0` the limit is `m + max(threshold * s, |m|)`, and `10 * L0` where more than half are 0
-    and none is negative. Before `warmup` losses were accepted it is
-    at least twice `L0`, or four times `m` if that is lower; before 8 were, three times `L0`.
+    heart, the loss of those that are not may be higher than at the beginning, but up to `2 * L0`
+    after a loss that was above that too. Of losses of which `m <= 0` the limit is
+    `m + max(threshold * s, |m|)`, and `10 * L0` where more than half are 0 and none is negative.
+    Before `warmup` losses were accepted it is at least twice `L0`, or four times `m` if that is
+    lower; before 8 were, three times `L0`.
 
     A good loss proves the weights that it was measured at. In calm, where a fit knows its number
     of batches, up to eight are judged together when the last of them is over: a callback that saves
@@ -421,10 +422,13 @@ class SpikeGuard(Recorder):
             finalize(self.model)
             words = left(slot, is_finite)
             self._add("restore", None, None, None, self._epoch_of(kept), words)
+        was_tried = self._state.comparison is not None
         self._state = rule.warmed(self._state)
         old_rate = self._rescale(self._state.scale)
         if old_rate is not None:
-            words = "is put back to what it was before it was lowered for the end"
+            words = "is put back to what it was before " + (
+                "another one was tried" if was_tried else "it was lowered for the end"
+            )
             self._add("reset_learning_rate", old_rate, None, None, None, words, old_rate)
         self.release()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-from pykguard.rules.spike import _limit, _progress
+from pykguard.rules.spike import _limit, _progress, _search
 from pykguard.rules.spike._trouble import weights_at_fault
 from pykguard.rules.spike._types import Check, Decision, Options, Rejected, Slot, State
 
 CHECKS, MOST_CHECKS = 5, 40  # finite losses at either state that verify a drift; batches for it
 LAST = 2 * CHECKS + 2  # batches of training in which the last drift can still be verified
+ENOUGH = 10  # losses at either state that say how much they differ
 BEYOND_CHANCE = 2.5  # standard errors
 LOWER = 1.5  # times what is measured at the best state: the drifted one is worse, whatever the data
 
@@ -51,7 +52,8 @@ def _drift_checked(options: Options, state: State, check: Check) -> tuple[State,
         return weights_at_fault(options, state, "drift", evidence)
     is_high = at_best > 0.5 * (best + check.drifted)
     level = max(best, min(at_best, check.drifted)) if is_high else best
-    progress = _progress.Progress(best=level, allowed=check.drifted)
+    allowed = min(check.drifted, max(at_best, _median(check.at_drifted)))
+    progress = _progress.Progress(best=level, allowed=allowed)
     state = state._replace(progress=progress, standing="proven", since_trouble=0)
     return state, Decision(
         "drift is data",
@@ -72,14 +74,16 @@ def is_rate(state: State, check: Check) -> bool:
 def _is_clear(state: State, check: Check) -> bool:
     """Whether the losses at the drifted state are higher beyond chance: their medians' cube roots.
 
-    The standard error of a median of `n` normal values is 1.25 / sqrt(n) times their deviation.
+    The standard error of a median of `n` normal values is 1.25 / sqrt(n) times their deviation,
+    which while there are few is that of the losses before.
     """
     n = min(len(check.at_best), len(check.at_drifted))
     if n == 0:
         return True
-    roots = sorted(map(_limit.root, state.progress.last))
-    error = 1.25 * _limit.spread(roots, _limit.middle(roots)) * math.sqrt(2 / n)
-    rise = _limit.root(_median(check.at_drifted)) - _limit.root(_median(check.at_best))
+    rise, error = _search.compared(check.at_drifted, check.at_best)
+    if n < ENOUGH:
+        roots = sorted(map(_limit.root, state.progress.last))
+        error = 1.25 * _limit.spread(roots, _limit.middle(roots)) * math.sqrt(2 / n)
     return rise > BEYOND_CHANCE * error
 
 

@@ -9,10 +9,10 @@ where `s_f = 1.4826 * MAD_f`. The cube roots of sums of squares are nearly norma
 Hilferty, 1931). The logarithms count where losses spread over orders of magnitude, up to `H`, which
 is a quarter of the level `L0` that training began at, and `10 * L0` where `s_log > 1`: where nearly
 all rows are learnt by heart, the loss of those that are not may be higher than at the beginning.
-Where `m <= 0` the limit is `m + max(threshold * s, |m|)`, and `10 * L0` where more than half are 0
-and none is negative. Before `warmup` losses were accepted, it is at
-least twice `L0`, or four times `m` if that is lower; and before 8 were, three times the highest
-normal loss at the initial weights.
+After a loss that was above `2 * L0` as well, it is that. Where `m <= 0` the limit is
+`m + max(threshold * s, |m|)`, and `10 * L0` where more than half are 0 and none is negative. Before
+`warmup` losses were accepted, it is at least twice `L0`, or four times `m` if that is lower; and
+before 8 were, three times the highest normal loss at the initial weights.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ SUSPECT = 30.0  # times a later loss: a first one that is higher may be that of 
 
 LOW, HIGH = 0.25, 10.0  # times the initial level: up to there losses may spread widely, or
 WIDE = 1.0  # where they spread by more than this, in logarithms
+AGAIN = 2.0  # instead of `HIGH`, after a loss that was above that as well
 FIRST = 3.0  # times the initial level: the limit before there are those few
 
 
@@ -132,13 +133,16 @@ def is_bad(levels: Levels, loss: float, threshold: float, warmup: int) -> bool:
         m = middle(levels.ordered)
         if loss <= m + abs(m):  # below any limit, as nearly all are
             return False
-    return loss > limit(levels, threshold, warmup)
+    if loss > limit(levels, threshold, warmup):
+        return True
+    lower = limit(levels, threshold, warmup, high=AGAIN)
+    return bool(levels.recent) and min(loss, levels.recent[-1]) > lower
 
 
-def limit(levels: Levels, threshold: float, warmup: int) -> float:
+def limit(levels: Levels, threshold: float, warmup: int, *, high: float = HIGH) -> float:
     """The highest loss that is good; infinite where nothing is known."""
     n = len(levels.recent)
-    known = _robust_limit(levels, threshold) if n >= FEWEST else -math.inf
+    known = _robust_limit(levels, threshold, high) if n >= FEWEST else -math.inf
     if n < FEW:
         return max(known, _times(FIRST, _first_level(levels)))
     if len(levels.recent) >= warmup:
@@ -151,11 +155,11 @@ def is_far(levels: Levels, loss: float) -> bool:
     return not math.isfinite(loss) or loss > _times(FIRST, _first_level(levels))
 
 
-def _robust_limit(levels: Levels, threshold: float) -> float:
+def _robust_limit(levels: Levels, threshold: float, high: float) -> float:
     losses = levels.ordered
     m = middle(losses)
     if m == 0 and losses[0] == 0:
-        return HIGH * initial_level(levels)
+        return high * initial_level(levels)
     if m <= 0:
         return m + max(threshold * spread(losses, m), abs(m))
     roots = [root(loss) for loss in losses]
@@ -167,7 +171,7 @@ def _robust_limit(levels: Levels, threshold: float) -> float:
     log_m = middle(logs)
     log_sd = spread(logs, log_m)
     of_logs = math.exp(min(log_m + threshold * log_sd, 700.0))
-    most = HIGH if log_sd > WIDE else LOW
+    most = high if log_sd > WIDE else LOW
     return max(highest, min(of_logs, most * initial_level(levels)))
 
 
