@@ -515,6 +515,15 @@ def test_a_rate_that_breaks_the_weights_loses():
     assert run.rule.scale == 0.5
 
 
+def test_no_rates_are_compared_while_there_are_few_losses_to_say_whether_they_hover():
+    run = Run(hovering(lambda scale: 0.2), 300)
+    few = run.rule._replace(progress=type(run.rule.progress)(), since_compared=10**6)
+    rule, n = few, 0
+    while rule.comparison is None:
+        rule, n = spike.step(run.options, rule, spike.Seen((0.2,)))[0], n + 1
+    assert n == 8
+
+
 def test_a_comparison_that_training_ends_in_leaves_the_state_and_the_rate_of_before():
     whole = Run(hovering(lambda scale: 0.2), 900)
     began = whole.when[whole.causes.index("comparing")]

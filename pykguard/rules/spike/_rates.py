@@ -21,13 +21,14 @@ def comparison_due(state: State, seen: Seen) -> Comparison | None:
     length = _search.length(seen.n_all)
     if not state.had_trouble or state.n_annealed or not seen.kept:
         return None
-    if state.since_compared < state.wait * length:
+    value = _progress.smoothed(state.progress)
+    if value is None or state.since_compared < state.wait * length:
         return None
     left = ANNEALED[0] * seen.n_all + _comparison.LEFT * length
     if seen.n_left is not None and seen.n_left < left:
         return None
     initial = _limit.initial_level(state.levels)
-    has_gained = _limit.typical(state.progress.last) < initial - _search.GAIN * abs(initial)
+    has_gained = value < initial - _search.GAIN * abs(initial)
     hovers = has_gained and _progress.hovers(state.progress)
     factor = min(_comparison.UP, state.ceiling / state.scale)
     if hovers and state.lost_factor >= 1.0:
