@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,9 @@ from pykguard.learning_rate import scale_velocities
 from pykguard.rules.spike import Moves, Slot
 from pykguard.snapshots import Snapshot, Snapshots
 
-SAMPLED = 256, 64  # values of a unit, and units of a kernel, by which it is seen whether they learn
+SAMPLED = 4096  # values of a kernel by which it is seen whether its units learn, and
+LEAST_UNITS, MOST_UNITS = 8, 64  # the units that it has at least and at most
+LONGEST = 2**16  # values of a unit; longer ones are not looked at
 
 
 class Kept(NamedTuple):
@@ -110,9 +113,17 @@ class Slots:
         return [array for part, array in pairs if id(part.variable) not in of_metrics]
 
     def kernels(self, model: Any) -> list[np.ndarray[Any, Any]]:
-        """Some of what each kernel holds now, as matrices with a column for each of its units."""
-        kernels = [v for v in model.trainable_variables if len(v.shape) >= 2]
-        return self.snapshots.sample(kernels, *SAMPLED)
+        """What some units of each kernel hold now, as matrices with a column for each of them.
+
+        All values of a unit, as most rows of an embedding move seldom; so of a very large one none.
+        """
+        kernels, n = [], []
+        for variable in model.trainable_variables:
+            length = math.prod(variable.shape[:-1])
+            if len(variable.shape) >= 2 and 0 < length <= LONGEST:
+                kernels.append(variable)
+                n.append(max(LEAST_UNITS, min(MOST_UNITS, SAMPLED // length)))
+        return self.snapshots.sample(kernels, n)
 
 
 def moves_of(first: Any, middle: Any, last: Any) -> list[Moves]:

@@ -127,20 +127,17 @@ class Snapshots(ABC):
                 f"they are: {names(unknown)}"
             )
 
-    def sample(
-        self, variables: Sequence[Any], n_rows: int, n_columns: int
-    ) -> list[np.ndarray[Any, Any]]:
+    def sample(self, variables: Sequence[Any], n: Sequence[int]) -> list[np.ndarray[Any, Any]]:
         """Some of what variables hold now, on the host; of mirrored ones, the first replica's.
 
         Returns:
-            Of each variable, as a matrix whose columns are the places of its last axis, up to so
-            many rows and columns, spread evenly.
+            Of each variable, as a matrix whose columns are the places of its last axis, at most so
+            many columns, evenly spread.
         """
         samples = []
-        for variable in variables:
+        for variable, n_columns in zip(variables, n, strict=True):
             matrix = self._matrix(self._parts([variable])[0])
-            n, m = (int(length) for length in matrix.shape)
-            some = matrix[:: -(-n // n_rows) or 1, :: -(-m // n_columns) or 1]
+            some = matrix[:, :: -(-int(matrix.shape[1]) // n_columns) or 1]
             samples.append(np.array(some if isinstance(some, np.ndarray) else to_numpy(some)))
         return samples
 

@@ -35,12 +35,10 @@ class JaxSnapshots(CopyingSnapshots):
         self._model.jax_state_sync()
         return super().variables()
 
-    def sample(
-        self, variables: Sequence[Any], n_rows: int, n_columns: int
-    ) -> list[np.ndarray[Any, Any]]:
+    def sample(self, variables: Sequence[Any], n: Sequence[int]) -> list[np.ndarray[Any, Any]]:
         """Some of what variables hold now, also within an epoch; see the base class."""
         self._model.jax_state_sync()
-        return super().sample(variables, n_rows, n_columns)
+        return super().sample(variables, n)
 
     def _parts(self, variables: Sequence[Any]) -> list[Part]:
         return [Part(variable, variable) for variable in variables]
