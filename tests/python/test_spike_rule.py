@@ -700,6 +700,46 @@ def test_a_dead_network_is_found_among_bad_data():
     assert run.said("dead")
 
 
+def random_course(random, n):
+    """Losses that fall, with noise, bad data, and rates that explode, harm or drift."""
+    bad = random.random(n) < random.choice([0.0, 0.02, 0.3])
+    bad_value = random.choice([NAN, math.inf, 1e6])
+    noise = np.exp(random.choice([0.02, 0.2, 1.0]) * random.normal(size=n))
+    explodes = random.random(n) < random.choice([1.0, 0.5])
+    level, drift = random.choice([1.0, 100.0]), random.choice([0.0, 0.0, 0.01])
+    highest, harmful = 10 ** random.uniform(-4, 0.5), 10 ** random.uniform(-4, 1)
+    rates = {}
+
+    def loss(t, state, scale):
+        rates[(*state, t)] = scale
+        if bad[t]:
+            return float(bad_value)
+        n_good = len(state)
+        if state and scale > highest and explodes[t] and n_good > random.integers(1, 300):
+            return float(random.choice([NAN, 1e6, 50 * level]))
+        fallen = 0.1 + 0.9 * math.exp(-n_good * min(scale / highest, 1) / 60)
+        rises = math.exp(drift * max(0, n_good - 200) * (scale > highest / 3))
+        return float(level * fallen * noise[t] * rises)
+
+    def units(state):
+        return int(random.integers(0, 9)) if state and rates[state] > harmful else 8
+
+    return loss, units, bad
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_happens_no_state_is_missing_and_no_rate_above_the_first(seed):
+    random = np.random.default_rng(seed)
+    n = 4 * int(random.integers(25, 200))
+    loss, units, bad = random_course(random, n)
+    options = {"steps": int(random.choice([1, 1, 4])), "n_known": bool(random.random() < 0.7)}
+    run = Run(loss, n, units=units, interval=int(random.choice([1, 16, 32])), **options)
+    assert 0 < max(run.scales) <= 1.0 and spike.warmed(run.rule).scale <= 1.0
+    if options["steps"] == 1:  # at most the last batch, and what was tried when training ended
+        assert sum(bad[t] for t in run.state) <= 1 + sum(bad[t] for t in range(min(n, 12)))
+    assert spike.from_dict(spike.to_dict(run.rule)).scale == run.rule.scale
+
+
 # ---------------------------------------------------------------- where nothing helps
 def test_where_no_rate_trains_it_stops_at_the_initial_state():
     run = Run(lambda t, state, scale: NAN if state else 2.0, 3000)
