@@ -332,7 +332,8 @@ def test_a_network_that_loses_its_units_is_trained_at_a_lower_rate():
     model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), "mse")
     guard, data = SpikeGuard(), Stream(x=100 * np.abs(X))
     fit(model, guard, data=data, epochs=8)
-    learning = model.layers[0](100 * np.abs(X)).numpy() > 0
+    hidden = keras.Model(model.inputs, model.layers[0].output)
+    learning = hidden.predict(100 * np.abs(X), verbose=0) > 0
     assert learning.any(axis=0).mean() >= 0.25 and rollbacks(guard)
 
 
@@ -349,12 +350,12 @@ def test_rates_are_compared_once_the_rate_was_at_fault(capsys):
     assert compared
     for event in compared:
         place = 64 * event.epoch + event.batch
-        tried = set(rates[place - 20 : place])
+        tried = set(rates[place - 3 : place])
         assert len(tried) == 1
         taken = event.action == "reset_learning_rate"
         assert taken or (event.action == "restore" and np.isfinite(event.reference))
         assert (event.learning_rate == pytest.approx(*tried)) == taken
-        assert event.value == pytest.approx(rates[place - 30]) or not taken
+        assert not taken or event.value == pytest.approx(rates[place - 30])
 
 
 @pytest.mark.parametrize("bad", [32, 33, 39, 40])

@@ -21,6 +21,7 @@ def is_time_to_anneal(state: State, seen: Seen) -> bool:
 
 
 def annealed(state: State, decision: Decision) -> tuple[State, Decision]:
+    """Lower the rate once."""
     state = state._replace(scale=state.scale * _search.FACTOR, n_annealed=state.n_annealed + 1)
     value = _progress.smoothed(state.progress)
     return state, decision._replace(cause="end", scale=state.scale, value=value)

@@ -50,6 +50,15 @@ def hovers(progress: Progress) -> bool:
     return later >= earlier - IMPROVED * abs(earlier)
 
 
+def is_high(progress: Progress, loss: float) -> bool:
+    """Whether a loss is above the last ones by more than their standard deviation.
+
+    The state that it was measured at may then be worse than they say.
+    """
+    newest = progress.last[-SMOOTHED:]
+    return loss > typical(newest) + spread(newest, middle(sorted(newest)))
+
+
 def add(progress: Progress, loss: float) -> Progress:
     """With one more accepted loss."""
     return progress._replace(

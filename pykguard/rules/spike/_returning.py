@@ -9,6 +9,7 @@ from pykguard.rules.spike._types import Cause, Decision, Rejected, Slot, State, 
 def rolled_back(
     state: State, cause: Cause, evidence: Rejected, slot: Slot
 ) -> tuple[State, Decision]:
+    """Put back a state since the weights were at fault."""
     decision = Decision(
         cause,
         put_back=slot,
@@ -21,6 +22,7 @@ def rolled_back(
 
 
 def undone(state: State, slot: Slot, evidence: Rejected, settled: bool = False) -> Decision:
+    """Put back a state since a batch was bad; `settled` if it is known why."""
     return Decision(
         evidence.cause,
         put_back=slot,
@@ -32,6 +34,7 @@ def undone(state: State, slot: Slot, evidence: Rejected, settled: bool = False) 
 
 
 def joined(good: Decision, trouble: Decision) -> Decision:
+    """What a good batch asks for, and what follows on it."""
     return trouble._replace(
         keep=(*good.keep, *trouble.keep), rejected=(*good.rejected, *trouble.rejected)
     )

@@ -186,7 +186,7 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
         state = state._replace(progress=progress)
     seems_to_drift = False
     if value is not None and value < progress.best:
-        if seen.kept and seen.losses[0] <= value:  # so that the state itself is as good
+        if seen.kept and not _progress.is_high(progress, seen.losses[0]):
             state = state._replace(progress=_progress.improved(progress, value))
             decision = decision._replace(keep=("proven", "best"))
     elif value is not None:
