@@ -64,6 +64,24 @@ def test_losses_below_zero_are_judged_by_their_spread():
     assert [each.where for each in run.rejected] == [300]
 
 
+def test_where_most_losses_are_zero_others_are_judged_by_the_first_level():
+    losses = np.where(np.arange(600) < 200, falling(600), 0.0)
+    losses[300::7], losses[450] = 1.5, 50.0
+    run = Run(on_data(losses), 600)
+    assert [each.where for each in run.rejected] == [450] and run.rule.scale == 1.0
+
+
+def test_where_losses_spread_widely_two_high_ones_in_a_row_are_suspect_and_one_is_not():
+    random = np.random.default_rng(0)
+    losses = np.where(
+        np.arange(600) < 200, falling(600), 1e-3 * np.exp(2 * random.normal(size=600))
+    )
+    alone, in_a_row = losses.copy(), losses.copy()
+    alone[[400, 420, 440]] = in_a_row[[400, 401, 402]] = 8.0  # four times the first level
+    assert Run(on_data(alone), 600).rejected == []
+    assert [each.where for each in Run(on_data(in_a_row), 600).rejected] == [401, 402]
+
+
 def test_losses_of_exactly_zero_do_not_make_the_next_one_bad_data_for_ever():
     losses = np.where(np.arange(600) < 200, falling(600), 0.0)
     losses[400:] = 0.01
@@ -416,6 +434,20 @@ def test_a_trial_after_which_most_units_have_ceased_to_learn_is_abandoned():
     assert run.scales[run.causes.index("found")] == pytest.approx(0.027)
 
 
+def test_a_trial_that_kills_is_abandoned_in_its_middle():
+    rates = {}
+    ends = by_rate([1.5, 1.0, 0.8])
+
+    def loss(t, state, scale):
+        rates[(*state, t)] = scale
+        return ends(t, state, scale)
+
+    kills = lambda state: 0 if len(state) > 3 and rates[state] > 0.2 else 8  # noqa: E731
+    run = Run(loss, 100, units=kills)
+    places = {cause: t for t, cause in zip(run.when, run.causes, strict=True)}
+    assert places["dead"] - places["weights"] == 12
+
+
 def test_a_lower_rate_that_seems_to_kill_ends_the_search():
     rates = {}
     ends = by_rate([1.0, 0.8, 0.5])
@@ -636,7 +668,7 @@ def test_what_a_late_dead_network_had_reached_is_put_back_if_nothing_better_come
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_best_state_is_one_whose_own_loss_is_good(seed):
-    curve = falling(600, seed=seed)
+    curve = falling(600, seed=seed, shape="gamma")
     run = Run(on_data(curve), 600, interval=16)
     t = len(run.slots["best"])  # none was undone, so this batch's loss was measured there
     assert run.rejected == [] and t > 100
