@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spike_runs import Run, falling, on_data, valley
 
 from pykguard.rules import spike
-from pykguard.rules.spike import _dead, _evidence, _limit, _search
+from pykguard.rules.spike import _dead, _drift, _evidence, _limit, _progress, _search
 
 NAN = math.nan
 each_interval = pytest.mark.parametrize("interval", [1, 16])
@@ -628,6 +628,14 @@ def test_a_drift_that_the_best_state_does_not_share_is_the_rates_fault():
     run = Run(loss, 900)
     assert [each.cause for each in run.rejected if each.cause != "data"] == ["drift"]
     assert 0.5 in run.scales and run.rule.scale <= 0.7 and "drift is data" not in run.causes
+
+
+@pytest.mark.parametrize(("n", "is_clear"), [(5, False), (10, True)])
+def test_enough_measured_losses_say_themselves_how_much_they_differ(n, is_clear):
+    bimodal = _progress.Progress(last=(0.5,) * 16 + (1.7,) * 16)
+    near = (1 + 0.02 * np.resize([-2, -1, 0, 1, 2], n)).tolist()
+    check = spike._types.Check(1.7, None, tuple(0.7 * each for each in near), tuple(near))
+    assert _drift._is_clear(spike.State(progress=bimodal), check) == is_clear
 
 
 def test_the_factor_is_the_users():
