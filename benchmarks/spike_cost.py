@@ -4,7 +4,7 @@ Two equal models train on the same batch again and again, ten hidden layers with
 weights in each round. There are several pairs of them, since one of two equal models can be quicker
 by some percent for as long as both exist. Either their loss falls; or the rate is so low that it
 stands still, so that the guard also looks whether the network is dead. In the first epoch states
-are kept before the batches 0, 1, 2, 4, 8 and 16; the later ones are calm, with one every 32
+are kept before the batches 0, 1, 4 and 16; the later ones are calm, with one every 32
 batches. Given are medians of the ratios of epochs that followed each other.
 
 Usage: python benchmarks/spike_cost.py [--sizes 1e5,1e6,2.5e7] [--steps 100] [--pairs 4]
