@@ -16,6 +16,7 @@ from pykguard.snapshots import Snapshot, Snapshots
 SAMPLED = 4096  # values of a kernel by which it is seen whether its units learn, and
 LEAST_UNITS, MOST_UNITS = 8, 64  # the units that it has at least and at most
 LONGEST = 2**16  # values of a unit; longer ones are not looked at
+SPARE = 3  # states whose memory is there for the next ones; so many differ in calm
 
 
 class Kept(NamedTuple):
@@ -35,8 +36,8 @@ class Slots:
 
     def __init__(self, snapshots: Snapshots) -> None:
         self.snapshots = snapshots
-        snapshots.leave_checks()
         self._held: dict[Slot, Kept] = {}
+        self._spare: list[Snapshot] = []
         self._check: Callable[[], list[str]] | None = None
         self._broken: list[str] = []
 
@@ -47,32 +48,44 @@ class Slots:
         return self._held[slot]
 
     def __setitem__(self, slot: Slot, kept: Kept) -> None:
+        old = self._held.get(slot)
         self._held[slot] = kept
+        self._spare_if_unused(old)
 
     def prepare(self) -> None:
-        """Keep a state and forget it, so that the first step finds compiled what that takes."""
+        """Keep states and forget them, so that the first steps find compiled what that takes.
+
+        The memory of the first ones is there as well then, since the system gives it slowly.
+        """
         self.snapshots.accept_infinite()
-        self.take(0, 1.0)
-        self.broken()
-        self.drop_before()
+        for _ in range(SPARE):
+            self._spare, spare = [], self._spare
+            self.take(0, 1.0)
+            self.broken()
+            self.drop_before()
+            self._spare += spare
 
     def take(self, epoch: int, scale: float) -> None:
         """Keep the state as it is now as "before", and begin to check that it is finite."""
-        old = self.drop_before()
+        self.drop_before()
         broken, seen = self.snapshots.look()
         if seen is None:
-            seen = self.snapshots.take(into=old)
+            seen = self.snapshots.take(into=self._spare.pop() if self._spare else None)
         self._broken = broken
         self._check = self.snapshots.check_rest(seen, if_good=_nothing)
         self._held["before"] = Kept(seen, epoch, scale)
 
-    def drop_before(self) -> Snapshot | None:
-        """Forget the state before; returns it if no other name stands for it."""
-        old = self._held.pop("before", None)
+    def drop_before(self) -> None:
+        """Forget the state before, if no other name stands for it."""
         self._check, self._broken = None, []
+        self._spare_if_unused(self._held.pop("before", None))
+
+    def _spare_if_unused(self, old: Kept | None) -> None:
+        """Fill the memory of a state again that no name stands for any more."""
         if old is None or any(kept is old for kept in self._held.values()):
-            return None
-        return old.snapshot
+            return
+        if self.snapshots.can_be_filled(old.snapshot) and len(self._spare) < SPARE:
+            self._spare.append(old.snapshot)
 
     def broken(self) -> list[str]:
         """The names of variables of the state before that are not finite."""
@@ -82,7 +95,7 @@ class Slots:
 
     def keep(self, slot: Slot) -> None:
         """Let another name stand for the state before."""
-        self._held[slot] = self._held["before"]
+        self[slot] = self._held["before"]
 
     def put_back(self, slot: Slot, model: Any, epoch: int, scale: float) -> Kept:
         """Put a state into the model, as it would be had the rate always been what it is now.
@@ -102,7 +115,7 @@ class Slots:
             for optimizer in optimizers(model):
                 scale_velocities(innermost(optimizer), scale / kept.scale)
         if slot != "before":
-            self._held["proven"] = kept
+            self["proven"] = kept
         return kept
 
     def arrays(self, slot: Slot, model: Any) -> list[np.ndarray[Any, Any]]:

@@ -100,9 +100,10 @@ class SpikeGuard(Recorder):
       and the two lowest, is above 1.5 times its best by more than 3 robust standard deviations of
       those 16, or for 32 losses above twice its best, by a tenth of `L0` and, in cube roots, by
       1.25 of theirs, batches are measured at the best state and at the present one by turns, 5 to
-      20 at each. The rate is at fault if those at the present one are higher by 2.5 standard
-      errors, and only they are high or they are 1.5 times as high. Right before the end of
-      training, 1.2 times its best by one deviation is enough to look.
+      20 at each, but beyond 5 no more than a quarter of the batches that are left. The rate is at
+      fault if those at the present one are higher by 2.5 standard errors, and only they are high or
+      they are 1.5 times as high. Right before the end of training, 1.2 times its best by one
+      deviation is enough to look.
     - **A bad first batch**: where one of the next losses is 30 times lower, up to five batches are
       measured at the initial weights. If one of them is ten times lower, the first was bad, and
       training begins anew.
@@ -284,7 +285,9 @@ class SpikeGuard(Recorder):
             self._loaded = None
         self._is_loaded = False
         self._losses = OwnLosses(self.model)
-        self._slots = Slots(snapshots_for(self.model, optimizer=True, metrics=True))
+        self._slots = Slots(
+            snapshots_for(self.model, optimizer=True, metrics=True, within_epochs=True)
+        )
         _turns.forget(self.model)
         self._is_built = False
         when_built(self.model, self._begin_with)

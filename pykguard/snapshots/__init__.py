@@ -10,7 +10,12 @@ from pykguard.snapshots._keeper import Keeper
 
 
 def snapshots_for(
-    model: Any, *, optimizer: bool, metrics: bool = False, random: bool = False
+    model: Any,
+    *,
+    optimizer: bool,
+    metrics: bool = False,
+    random: bool = False,
+    within_epochs: bool = False,
 ) -> Snapshots:
     """The snapshots of `model` on the backend in use.
 
@@ -19,15 +24,21 @@ def snapshots_for(
         optimizer: Whether the optimizers' variables belong to the state.
         metrics: Whether the metrics' variables do, as they must within an epoch.
         random: Whether the global random states of Python, NumPy and PyTorch do.
+        within_epochs: Whether states are kept every few batches.
 
     Raises:
         UnsupportedError: There are no snapshots for the backend or the model's strategy.
     """
     require_supported(model, "a snapshot")
-    return _class_for(backend_of(model))(model, optimizer=optimizer, metrics=metrics, random=random)
+    made = _class_for(backend_of(model), within_epochs)
+    return made(model, optimizer=optimizer, metrics=metrics, random=random)
 
 
-def _class_for(backend: str) -> type[Snapshots]:
+def _class_for(backend: str, within_epochs: bool) -> type[Snapshots]:
+    if backend == "tensorflow" and within_epochs:
+        from pykguard.snapshots._tensorflow_batches import TensorFlowBatchSnapshots
+
+        return TensorFlowBatchSnapshots
     if backend == "tensorflow":
         from pykguard.snapshots._tensorflow import TensorFlowSnapshots
 

@@ -90,6 +90,10 @@ class Snapshots(ABC):
         copies = self._copy(parts, into if into is not None and into.is_of(parts) else None)
         return self._snapshot(parts, copies)
 
+    def can_be_filled(self, snapshot: Snapshot) -> bool:
+        """Whether `take()` may use the snapshot's memory again."""
+        return False
+
     def restore(self, snapshot: Snapshot) -> None:
         """Put a copied state back into the model: all of it, or nothing if that cannot be done.
 
@@ -165,9 +169,6 @@ class Snapshots(ABC):
         Where looking at all of them would take long, the larger ones are left to `check_rest()`.
         """
         return Look(self.non_finite(), None)
-
-    def leave_checks(self) -> None:  # noqa: B027 - there is nothing to do where it does not
-        """Let `look()` leave all variables to `check_rest()`, where that runs beside training."""
 
     def check_rest(
         self, snapshot: Snapshot, if_good: Callable[[], None]

@@ -16,6 +16,10 @@ class CopyingSnapshots(Snapshots):
     BatchNorm keeps statistics. So it is compared, and copied if it is not the same.
     """
 
+    def can_be_filled(self, snapshot: Snapshot) -> bool:
+        """Whether `take()` may use the snapshot's memory again."""
+        return True
+
     def _copy(self, parts: Sequence[Part], into: Snapshot | None) -> Sequence[Any]:
         if into is None:
             return self._duplicate(parts)

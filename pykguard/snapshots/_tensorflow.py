@@ -46,11 +46,6 @@ class TensorFlowSnapshots(Snapshots):
             broken = _confirmed(suspects, lambda handles: [by_handle[id(h)] for h in handles])
         return Look(self._agreed(_each_name(broken)), self._snapshot(plan.parts, tensors))
 
-    def leave_checks(self) -> None:
-        """Check all variables beside the training; see the base class."""
-        self._at_once = 0
-        self._plans.clear()
-
     def check_rest(
         self, snapshot: Snapshot, if_good: Callable[[], None]
     ) -> Callable[[], list[str]] | None:

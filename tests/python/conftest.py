@@ -1,5 +1,6 @@
 import os
 import tempfile
+from functools import partial
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -7,6 +8,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import helpers
 import keras
 import pytest
+
+from pykguard.snapshots import snapshots_for
 
 if helpers.BACKEND == "jax":
     import jax
@@ -21,6 +24,12 @@ if helpers.BACKEND == "jax":
 @pytest.fixture(autouse=True)
 def seeded():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(params=[False, True] if helpers.BACKEND == "tensorflow" else [False])
+def snapshots_of(request):
+    """Makes the snapshots of a model; there are two kinds on TensorFlow."""
+    return partial(snapshots_for, within_epochs=request.param)
 
 
 @pytest.fixture(scope="session")

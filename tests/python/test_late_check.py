@@ -16,7 +16,7 @@ from pykguard import LossHistory, RestoreBest, RevertOnLossIncrease, RevertToBes
 if helpers.BACKEND != "tensorflow":
     pytest.skip("elsewhere all variables are checked at once", allow_module_level=True)
 
-from pykguard.snapshots import _tensorflow, snapshots_for
+from pykguard.snapshots import _tensorflow
 
 X, Y = helpers.line(32)
 
@@ -244,21 +244,37 @@ def test_a_history_says_that_the_undone_step_is_not_in_the_mean():
     assert np.isfinite(rows["loss"][~undone]).all()
 
 
+def looked_at(snapshots):
+    broken, seen = snapshots.look()
+    return broken, seen if seen is not None else snapshots.take()
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_one_broken_number_is_found_in_each_precision(dtype, value):
+def test_one_broken_number_is_found_in_each_precision(dtype, value, snapshots_of):
     model = keras.Sequential([keras.Input((4,), dtype=dtype), keras.layers.Dense(3, dtype=dtype)])
     kernel = model.weights[0]
-    snapshots = snapshots_for(model, optimizer=False)
-    for last, broken in ((1.0, []), (value, [kernel.path])):
+    snapshots = snapshots_of(model, optimizer=False)
+    for last, expected in ((1.0, []), (value, [kernel.path])):
         kernel.assign(np.append(np.ones(11), last).reshape(4, 3))
-        looked = snapshots.look()
-        assert looked.broken == []
-        assert snapshots.check_rest(looked.taken, if_good=lambda: None)() == broken
+        broken, seen = looked_at(snapshots)
+        assert broken == []
+        assert snapshots.check_rest(seen, if_good=lambda: None)() == expected
 
 
-def test_numbers_whose_squares_overflow_are_not_broken():
+def test_numbers_whose_squares_overflow_are_not_broken(snapshots_of):
     model = helpers.dense_model()
     model.weights[0].assign(np.full(model.weights[0].shape, 1e30, "float32"))
-    snapshots = snapshots_for(model, optimizer=False)
-    assert snapshots.check_rest(snapshots.look().taken, if_good=lambda: None)() == []
+    snapshots = snapshots_of(model, optimizer=False)
+    assert snapshots.check_rest(looked_at(snapshots)[1], if_good=lambda: None)() == []
+
+
+def test_what_was_infinite_before_training_is_not_broken(snapshots_of):
+    model = helpers.dense_model()
+    kernel, bias = model.weights[:2]
+    kernel.assign(np.full(kernel.shape, -math.inf, "float32"))
+    snapshots = snapshots_of(model, optimizer=False)
+    assert snapshots.accept_infinite() == []
+    assert snapshots.check_rest(looked_at(snapshots)[1], if_good=lambda: None)() == []
+    bias.assign(np.full(bias.shape, math.inf, "float32"))
+    assert snapshots.check_rest(looked_at(snapshots)[1], if_good=lambda: None)() == [bias.path]

@@ -40,9 +40,9 @@ class AtEachStep(keras.callbacks.Callback):
         self.results.append(self.function())
 
 
-def test_a_snapshot_does_not_move_at_any_step_of_the_training_that_goes_on():
+def test_a_snapshot_does_not_move_at_any_step_of_the_training_that_goes_on(snapshots_of):
     model = trained()
-    snapshots = snapshots_for(model, optimizer=True)
+    snapshots = snapshots_of(model, optimizer=True)
     snapshot = snapshots.take()
     before = contents(snapshots, snapshot)
     watch = AtEachStep(lambda: contents(snapshots, snapshot) == before)
@@ -55,9 +55,9 @@ def test_a_snapshot_does_not_move_at_any_step_of_the_training_that_goes_on():
     assert watch.results == [True] * 24
 
 
-def test_a_state_is_restored_within_an_epoch_with_its_metrics():
+def test_a_state_is_restored_within_an_epoch_with_its_metrics(snapshots_of):
     model = trained()
-    snapshots = snapshots_for(model, optimizer=True, metrics=True)
+    snapshots = snapshots_of(model, optimizer=True, metrics=True)
     seen = []
 
     class GoesBack(keras.callbacks.Callback):
@@ -87,9 +87,9 @@ def unwritable(shape):
 
 
 @pytest.mark.parametrize("place", [0, 5, -1])
-def test_a_restore_that_fails_changes_nothing(place):
+def test_a_restore_that_fails_changes_nothing(place, snapshots_of):
     model = trained()
-    snapshots = snapshots_for(model, optimizer=True)
+    snapshots = snapshots_of(model, optimizer=True)
     kept = snapshots.take()
     model.fit(X, Y, verbose=0)
     before = state(snapshots)
@@ -148,10 +148,10 @@ def test_a_guard_that_fails_after_it_went_back_leaves_the_restored_state(monkeyp
     assert state(snapshots) == states[0]
 
 
-def test_an_optimizer_whose_variable_list_changes_is_put_back_all_the_same():
+def test_an_optimizer_whose_variable_list_changes_is_put_back_all_the_same(snapshots_of):
     model = helpers.noisy_model(keras.optimizers.Adam(0.01))
     model.fit(X, Y, verbose=0)
-    snapshots = snapshots_for(model, optimizer=True)
+    snapshots = snapshots_of(model, optimizer=True)
     kept = snapshots.take()
     before = len(model.optimizer.variables)
     schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 10, 0.9)
@@ -190,9 +190,9 @@ def test_a_frozen_layer_is_not_copied_again(monkeypatch):
     assert {id(v) for v in model.trainable_variables} <= set(filled)
 
 
-def test_a_frozen_layer_that_changes_is_put_back():
+def test_a_frozen_layer_that_changes_is_put_back(snapshots_of):
     model = with_a_frozen_layer()
-    snapshots = snapshots_for(model, optimizer=True)
+    snapshots = snapshots_of(model, optimizer=True)
     snapshot = snapshots.take()
     kernel = model.layers[0].kernel
     for value in (1.0, 2.0):  # as a target network that follows another

@@ -265,7 +265,7 @@ def test_an_exploding_recurrent_network_is_rescued():
 def test_velocities_are_put_back_as_if_the_rate_had_always_been_the_present_one():
     model = relu_model(keras.optimizers.SGD(0.01, momentum=0.9))
     fit(model, epochs=1)
-    slots = Slots(snapshots_for(model, optimizer=True, metrics=True))
+    slots = Slots(snapshots_for(model, optimizer=True, metrics=True, within_epochs=True))
     slots.take(0, 1.0)
     slots.keep("best")
     velocities = helpers.flat(model.optimizer.momentums)
@@ -279,7 +279,7 @@ def test_moves_are_measured_though_their_squares_are_beyond_single_precision(siz
     model = tanh_model()
     fit(model, epochs=1)
     kernels = [v for v in model.trainable_variables if len(v.shape) == 2]
-    slots = Slots(snapshots_for(model, optimizer=True, metrics=True))
+    slots = Slots(snapshots_for(model, optimizer=True, metrics=True, within_epochs=True))
     random = np.random.default_rng(0)
     seen, marks = [], []
     for _ in range(3):
@@ -297,7 +297,7 @@ def test_moves_are_measured_though_their_squares_are_beyond_single_precision(siz
 def test_of_a_large_kernel_some_units_are_looked_at():
     model = keras.Sequential([keras.Input((200,)), keras.layers.Dense(200)])
     model.compile("sgd", "mse")
-    slots = Slots(snapshots_for(model, optimizer=True, metrics=True))
+    slots = Slots(snapshots_for(model, optimizer=True, metrics=True, within_epochs=True))
     kernel, marks = model.trainable_variables[0], []
     for size in (0.0, 1.0, 3.0):
         kernel.assign(np.full((200, 200), size, "float32") * (np.arange(200) % 40 > 19))
@@ -313,7 +313,7 @@ def test_of_a_large_kernel_some_units_are_looked_at():
 def test_an_embedding_learns_though_most_of_its_rows_do_not_move(n_words):
     model = keras.Sequential([keras.Input((1,), dtype="int32"), keras.layers.Embedding(n_words, 8)])
     model.compile("sgd", "mse")
-    slots = Slots(snapshots_for(model, optimizer=True, metrics=True))
+    slots = Slots(snapshots_for(model, optimizer=True, metrics=True, within_epochs=True))
     marks = [slots.kernels(model)]
     for word in (n_words // 3, n_words - 1):
         values = model.get_weights()[0]
