@@ -1,7 +1,7 @@
 """The rule of SpikeGuard, on losses whose cause is known."""
 
 import math
-from itertools import pairwise, product
+from itertools import groupby, pairwise, product
 
 import numpy as np
 import pytest
@@ -271,6 +271,23 @@ def test_chance_does_not_put_a_rise_of_the_data_down_to_the_rate():
         noise = np.random.default_rng(seed).gamma(3, 1 / 3, size=700)
         losses = falling(700, noise=0.0) * noise * np.where(np.arange(700) < 400, 1, 4)
         assert Run(on_data(losses), 700).rule.scale == 1.0, seed
+
+
+def n_checking(n_known, seed):
+    """How many batches the longest check takes, where a drifted state is not clearly worse."""
+    noise = np.random.default_rng(seed).gamma(1.5, 1 / 1.5, size=700)
+    curve = falling(700, noise=0.0) * noise
+
+    def loss(t, state, scale):
+        return float(curve[t]) * (3.0 if any(each >= 630 for each in state) else 1.0)
+
+    causes = Run(loss, 700, n_known=n_known).causes
+    return max(len(list(same)) for cause, same in groupby(causes) if cause == "checking")
+
+
+def test_a_check_takes_a_quarter_of_the_batches_that_are_left_at_most():
+    assert 20 <= max(n_checking(False, seed) for seed in range(6)) <= 40
+    assert max(n_checking(True, seed) for seed in range(6)) <= 70 // 4
 
 
 def test_a_few_hard_batches_that_look_like_a_drift_cost_no_rate():
@@ -634,7 +651,7 @@ def test_a_drift_that_the_best_state_does_not_share_is_the_rates_fault():
 def test_enough_measured_losses_say_themselves_how_much_they_differ(n, is_clear):
     bimodal = _progress.Progress(last=(0.5,) * 16 + (1.7,) * 16)
     near = (1 + 0.02 * np.resize([-2, -1, 0, 1, 2], n)).tolist()
-    check = spike._types.Check(1.7, None, tuple(0.7 * each for each in near), tuple(near))
+    check = spike._types.Check(1.7, None, 40, tuple(0.7 * each for each in near), tuple(near))
     assert _drift._is_clear(spike.State(progress=bimodal), check) == is_clear
 
 

@@ -15,9 +15,16 @@ BEYOND_CHANCE = 2.5  # standard errors
 LOWER = 1.5  # times what is measured at the best state: the drifted one is worse, whatever the data
 
 
-def check_drift(state: State, value: float, evidence: Rejected) -> tuple[State, Decision]:
-    """Put back the best state, to see whether the losses there are as high as after it."""
-    state = state._replace(check=Check(value, evidence.where), standing="proven")
+def check_drift(
+    state: State, value: float, evidence: Rejected, n_left: int | None
+) -> tuple[State, Decision]:
+    """Put back the best state, to see whether the losses there are as high as after it.
+
+    Before the end of training a quarter of the batches that are left is spent on it at most, if
+    that will do.
+    """
+    most = MOST_CHECKS if n_left is None else max(2 * CHECKS, min(MOST_CHECKS, n_left // 4))
+    state = state._replace(check=Check(value, evidence.where, most), standing="proven")
     decision = Decision("checking", put_back="best", scale=state.scale, value=value)
     return state, decision._replace(keep=("drifted",))
 
@@ -37,7 +44,7 @@ def go_on_checking(options: Options, state: State, loss: float) -> tuple[State, 
     state = state._replace(check=check)
     has_enough = min(len(check.at_best), len(check.at_drifted)) >= CHECKS
     is_open = not has_enough or (is_rate(state, check) and not _is_clear(state, check))
-    if is_open and check.n < MOST_CHECKS:
+    if is_open and check.n < check.most:
         slot: Slot = "drifted" if is_at_best else "best"
         return state, Decision("checking", put_back=slot, scale=state.scale)
     return _drift_checked(options, state, check)

@@ -195,7 +195,8 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
         has_drifted = _progress.has_drifted(progress, value, initial, at_the_end)
         if has_drifted and seen.kept:
             evidence = Rejected(seen.where, value, progress.best)
-            state, other = check_drift(state._replace(seems_off=False), value, evidence)
+            state = state._replace(seems_off=False)
+            state, other = check_drift(state, value, evidence, seen.n_left)
             return state, joined(decision, other)
         seems_to_drift = has_drifted
     if state.seems_off != seems_to_drift:

@@ -70,6 +70,7 @@ class Check(NamedTuple):
 
     drifted: float  # the smoothed loss
     where: Any
+    most: int  # batches for it
     at_best: tuple[float, ...] = ()
     at_drifted: tuple[float, ...] = ()
     n: int = 0
