@@ -8,7 +8,7 @@
 # make benchmark-recording measures what a LossHistory costs for each batch
 # make benchmark-external measures what an external loss costs for each batch
 # make benchmark-rescue counts how many failing runs SpikeGuard and its rivals save (an hour)
-# make benchmark-rescue-more counts them on nineteen further tasks, SpikeGuard's alone
+# make benchmark-rescue-more, benchmark-rescue-held-out count them on nineteen further tasks each
 # make benchmark-spike measures what SpikeGuard costs
 # make detection       measures which spikes SpikeGuard sees, and its false alarms
 # make table           measures the learning rates that are used after each kind of change
@@ -29,7 +29,7 @@ TESTS_OF_averaging = tests/python/test_explanation.py tests/python/test_loss_his
 EXAMPLES = range_regression cox actor_critic gan
 
 .PHONY: $(addprefix backend-,$(BACKENDS)) demo examples test test-backends test-all benchmark benchmark-hooks benchmark-recording benchmark-external benchmark-rescue \
-	benchmark-rescue-more benchmark-spike detection table install document format \
+	benchmark-rescue-more benchmark-rescue-held-out benchmark-spike detection table install document format \
 	lint types pytest rcheck coverage r-checks package clean setup-demo \
 	setup-examples setup-test
 
@@ -79,6 +79,9 @@ benchmark-rescue: setup-test
 
 benchmark-rescue-more: setup-test
 	$(PYTHON) benchmarks/rescue.py --tasks more
+
+benchmark-rescue-held-out: setup-test
+	$(PYTHON) benchmarks/rescue.py --tasks held-out
 
 detection: setup-test
 	$(PYTHON) tests/python/spike_detection.py

@@ -14,7 +14,7 @@ best one; a method rescues it if it scores 0.9 or more, and harms a run if it sc
 without. Alarms are the events of guards in healthy runs: of tasks without poison, that score 0.9 or
 more without a method.
 
-Usage: python benchmarks/rescue.py [--methods none,SpikeGuard,...] [--tasks first|more|a,b]
+Usage: python benchmarks/rescue.py [--methods none,SpikeGuard,...] [--tasks SET|a,b]
            [--out rows.json] [--rows rows.json] [--picture FILE]
 Needs scikit-learn, for the further tasks statsmodels, and for the picture Matplotlib. The backend
 is that of KERAS_BACKEND.
@@ -32,12 +32,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from rescue_held_out_tasks import HELD_OUT_TASKS
 from rescue_more_tasks import MORE_TASKS
 from rescue_tasks import TASKS as FIRST_TASKS
 
 import pykguard as kg
 
-TASKS = {**FIRST_TASKS, **MORE_TASKS}
+TASKS = {**FIRST_TASKS, **MORE_TASKS, **HELD_OUT_TASKS}
 RATES = [1e-3, 1e-2, 1e-1, 1.0, 10.0]
 TUNING = [1e-5, 1e-4]  # besides, without a method: what a tuned run reaches
 OPTIMIZERS = {
@@ -235,7 +236,9 @@ def picture(path, rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", default="none,SpikeGuard", help="names, separated by ;")
-    parser.add_argument("--tasks", default="first", help="first, more, or names, separated by ,")
+    parser.add_argument(
+        "--tasks", default="first", help="first, more, held-out, or names, separated by ,"
+    )
     parser.add_argument("--out", type=Path, help="a file for the rows")
     parser.add_argument("--rows", type=Path, help="the rows of an earlier run, to go on from")
     parser.add_argument("--picture", help="a file for it")
@@ -243,7 +246,7 @@ def main():
     rows = json.loads(arguments.rows.read_text()) if arguments.rows else []
     done = {(*key(row), row["method"]) for row in rows}
     separator = ";" if ";" in arguments.methods else ","
-    sets = {"first": FIRST_TASKS, "more": MORE_TASKS}
+    sets = {"first": FIRST_TASKS, "more": MORE_TASKS, "held-out": HELD_OUT_TASKS}
     for name in sets.get(arguments.tasks, arguments.tasks.split(",")):
         for optimizer in OPTIMIZERS:
             for method in arguments.methods.split(separator):
