@@ -76,10 +76,6 @@ class TensorFlowBatchSnapshots(TensorFlowSnapshots):
 
         return self._thread.submit(check).result
 
-    def _write(self, parts: Sequence[Part], values: Sequence[Any]) -> None:
-        # TensorFlow takes an array's memory for the variable's own, and trains on in it.
-        super()._write(parts, [each.copy() if _is_copied(each) else each for each in values])
-
     def _layout(self) -> _Layout:
         """How the variables as they are now are copied, found out once for them."""
         variables = self.variables()

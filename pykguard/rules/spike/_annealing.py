@@ -6,7 +6,6 @@ from pykguard.rules.spike import _evidence, _progress, _search
 from pykguard.rules.spike._types import Decision, Seen, State
 
 ANNEALED = (0.1, 0.03)  # shares of the training that are left when the rate is lowered for its end
-OFTEN = 0.1  # of the batches: bad data
 
 
 def is_time_to_anneal(state: State, seen: Seen) -> bool:
@@ -14,7 +13,7 @@ def is_time_to_anneal(state: State, seen: Seen) -> bool:
 
     After trouble it is as high as can be, and where much of the data is bad the rest is noisy.
     """
-    is_troubled = state.had_trouble or _evidence.share(state.n_seen, state.n_bad) > OFTEN
+    is_troubled = state.had_trouble or _evidence.are_often_bad(state.n_seen, state.n_bad)
     if not is_troubled or seen.n_left is None or state.n_annealed == len(ANNEALED):
         return False
     return seen.n_left <= ANNEALED[state.n_annealed] * seen.n_all

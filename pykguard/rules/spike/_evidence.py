@@ -13,6 +13,7 @@ import math
 UNLIKELY = 1e-4
 DOUBTFUL = 1e-3
 FEWEST, MOST = 2, 12
+OFTEN = 0.1
 FREQUENT, FEWEST_BAD = 0.15, 4
 MOST_MEASURED = 24
 FEWEST_NAN = 4  # finite weights seldom give a NaN by themselves; rows of data that hold one do
@@ -21,6 +22,11 @@ FEWEST_NAN = 4  # finite weights seldom give a NaN by themselves; rows of data t
 def share(n_seen: int, n_bad: int) -> float:
     """Of the batches that are bad themselves; not 0 before one was."""
     return (n_bad + 0.1) / (n_seen + 10.0)
+
+
+def are_often_bad(n_seen: int, n_bad: int) -> bool:
+    """Whether so many batches were found bad that the losses of the others do not tell all."""
+    return share(n_seen, n_bad) > OFTEN
 
 
 def is_frequent(n_seen: int, n_bad: int) -> bool:

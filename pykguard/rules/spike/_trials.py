@@ -14,8 +14,8 @@ from pykguard.rules.spike._watching import looked_at
 def begin_anew(state: State, cause: Cause, evidence: Rejected) -> tuple[State, Decision]:
     """Search for a rate from the initial state; what was reached until then is set aside."""
     # Where many losses were left out, those that were not say little.
-    is_trusted = state.is_under_way and cause != "some"
-    is_best = is_trusted and state.progress.best < state.aside
+    is_trusted = state.is_under_way and not _evidence.are_often_bad(state.n_seen, state.n_bad)
+    is_best = is_trusted and cause != "some" and state.progress.best < state.aside
     aside = state.progress.best if is_best else state.aside
     state = state._replace(
         search=Search(), progress=_progress.Progress(), is_under_way=False, aside=aside
