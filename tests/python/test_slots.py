@@ -71,13 +71,24 @@ def places(slots, name):
 
 @helpers.not_on("jax", "which does not tell where its arrays lie")
 def test_states_lie_in_the_memory_of_those_that_were_forgotten(model):
-    slots, seen = slots_of(model), []
+    slots, seen, alive = slots_of(model), [], []
     slots.prepare()
     for _ in range(10):
         slots.take(0, 1.0)
         slots.keep("proven")
         seen.append(tuple(places(slots, "proven")))
+        alive.append(slots["proven"].snapshot)  # so that nobody else gives its memory away
     assert all(seen) and len(set(seen)) <= SPARE
+
+
+def test_variables_that_came_later_belong_to_the_next_state():
+    model = helpers.dense_model(keras.optimizers.Adam(0.1))
+    slots = slots_of(model)
+    slots.take(0, 1.0)
+    before = len(slots["before"].snapshot.parts)
+    model.fit(*helpers.line(), verbose=0)
+    slots.take(0, 1.0)
+    assert len(slots["before"].snapshot.parts) >= before + 2 * len(model.trainable_variables)
 
 
 @helpers.only_on("tensorflow", "elsewhere all is copied that is not the same as before")
