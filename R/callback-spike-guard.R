@@ -35,9 +35,6 @@
 #'     has at the present rate, then as many from the same state at another one, and training goes on from
 #'     the better end. While the loss falls the other rate is 3.3 times the present one, but not above
 #'     where it began; where the loss hovers it is 0.3 times.
-#'   \item Where in a fit of 512 batches or more the loss stands still for an eighth of them above half of
-#'     what it was at first, a far lower rate is tried once from the initial state, as a high one can lead
-#'     astray without a spike.
 #'   \item Where the next losses are 30 times lower than the first one, a few batches are measured at the
 #'     initial weights. If they are as low there, the first one was bad data, and training begins anew.
 #'   \item The end of a run whose rate was at fault, or in which more than a tenth of the batches were bad

@@ -55,14 +55,6 @@ def compared(
     )
 
 
-def begun_anew(reference: float | None) -> str:
-    """Why training goes on from what a far lower rate has got to from the initial state."""
-    return (
-        "is where some batches at a far lower learning rate end from the initial weights, and at "
-        f"{reference:.4g} where training stood still: it goes on from the former"
-    )
-
-
 def left(slot: Slot, is_finite: bool) -> str:
     """Why another state than the last one is left when training ends."""
     if slot == "aside":

@@ -17,7 +17,7 @@ from pykguard.callbacks._initial import when_built
 from pykguard.callbacks._own_losses import OwnLosses
 from pykguard.callbacks._recorder import Recorder
 from pykguard.callbacks._slots import Kept, Slots, moves_of
-from pykguard.callbacks._spike_words import begun_anew, compared, left, reason, stopped
+from pykguard.callbacks._spike_words import compared, left, reason, stopped
 from pykguard.events import Action, Event
 from pykguard.learning_rate import read_learning_rate, scale_learning_rate
 from pykguard.rules import spike as rule
@@ -96,10 +96,6 @@ class SpikeGuard(Recorder):
       that learn. Where the loss hovers the other rate is 0.3 times the present one, and has to end
       lower by two. Comparisons that are lost come ever more seldom. If a kernel has lost three
       quarters of its units meanwhile, training begins anew at a lower rate.
-    - **A standstill** without any trouble: where in a fit of 512 batches or more the loss has got
-      no lower by 1 % for an eighth of them while it is above half of `L0`, and half of them are
-      left, then once as many, up to 96, are trained from the initial state at 0.09 times the rate.
-      If they end lower by two standard errors and 2 %, training goes on from there.
     - **A slow rise**: where the loss, smoothed as the mean of the last 16 without the two highest
       and the two lowest, is above 1.5 times its best by more than 3 robust standard deviations of
       those 16, or for 32 losses above twice its best, by a tenth of `L0` and, in cube roots, by
@@ -112,7 +108,8 @@ class SpikeGuard(Recorder):
       measured at the initial weights. If one of them is ten times lower, the first was bad, and
       training begins anew.
     - **A dead network**, of which more than half of the kernels get no gradients, begins anew. Its
-      best state is put back at the end if training has not got as far again.
+      best state is put back at the end if training has not got as far again, unless more than a
+      tenth of the batches had been left out by then, without which losses tell little.
     - **The end of such a run**, and of one in which more than a tenth of the batches were bad data:
       the rate times 0.3 when 10 % of the batches are left, and again when 3 % are (Hu et al.,
       2024), since the highest rate that trains, and data with gaps, leave noisy weights. When
@@ -547,9 +544,6 @@ class SpikeGuard(Recorder):
             words = compared(decision.cause, value, reference)
             old = self._compared_rate
             self._add("reset_learning_rate", old, None, here, None, words, old)
-        elif decision.cause == "anew":
-            words = begun_anew(reference)
-            self._add("restore", value, reference, here, INITIAL, words, self._compared_rate)
         elif decision.cause == "compared":
             words = compared(decision.cause, value, reference, old_rate)
             self._add("restore", value, reference, here, self._epoch, words)

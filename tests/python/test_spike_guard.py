@@ -358,32 +358,6 @@ def test_rates_are_compared_once_the_rate_was_at_fault(capsys):
         assert not taken or event.value == pytest.approx(rates[place - 30])
 
 
-def plain_beside_a_valley(y_true, y_pred):
-    """0.2 at the bottom of the valley, 1.01 at 0.9, and nearly even beyond its walls at 1."""
-    w = keras.ops.mean(y_pred)
-    plain = 0.8 + 0.01 * keras.ops.sin(w)
-    return 0.0 * y_true + keras.ops.where(keras.ops.abs(w) < 1, 0.2 + w * w, plain)
-
-
-@pytest.mark.parametrize("guarded", [True, False])
-def test_a_rate_that_leaves_the_valley_without_a_spike_is_lowered_from_the_initial_weights(guarded):
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    model.compile(keras.optimizers.SGD(2.0), plain_beside_a_valley)
-    model.set_weights([np.array([[0.9]], "float32")])
-    guard, ones = SpikeGuard(), np.ones((512, 1), "float32")
-    callbacks = [guard] if guarded else []
-    model.fit(ones, ones, epochs=8, batch_size=8, verbose=0, callbacks=callbacks)
-    if not guarded:
-        assert abs(model.get_weights()[0].item()) > 1
-        return
-    assert abs(model.get_weights()[0].item()) < 0.1
-    event = guard.events[0]
-    assert (event.action, event.restored_from) == ("restore", -1)
-    assert event.learning_rate == pytest.approx(0.09 * 2.0)
-    assert event.reference == pytest.approx(0.8, abs=0.02) and event.value < 0.4
-    assert "a far lower learning rate end from the initial weights" in event.reason
-
-
 @pytest.mark.parametrize("bad", [32, 33, 39, 40])
 def test_a_bad_batch_among_those_that_are_judged_together_is_named(bad, monkeypatch):
     reads = []

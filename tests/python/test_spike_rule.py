@@ -582,66 +582,6 @@ def test_a_comparison_that_training_ends_in_leaves_the_state_and_the_rate_of_bef
     assert spike.warmed(run.rule).scale == 0.5
 
 
-def standing(height, ends, *, n=800, noise=0.01, rise=None):
-    """Stands still at a height once it was trained at more than a tenth of the first rate.
-
-    From the initial state it falls from 1 to where it `ends` at a lower rate, in forty batches.
-    """
-    astray, random = {(): False}, np.random.default_rng(0).normal(size=n)
-
-    def loss(t, state, scale):
-        astray[(*state, t)] = astray[state] or scale > 0.1
-        fallen = (1 - ends) * (1 - math.exp(-len(state) / 40))
-        level = max(height, 1 - 0.1 * len(state)) if astray[state] else 1 - fallen
-        if rise is not None and not astray[state] and len(state) > rise:
-            level = 1e3
-        return float(level * (1 + noise * random[t]))
-
-    return loss
-
-
-def test_a_standstill_above_half_of_the_initial_level_is_left_by_a_lower_rate():
-    run = Run(standing(0.8, 0.2), 800, n_known=True)
-    [began] = (run.when[i] for i, cause in enumerate(run.causes) if cause == "anew")
-    assert 100 + 96 <= began < 250
-    assert min(run.state) > 100  # what stood still is gone
-    assert run.scales[run.causes.index("anew")] == pytest.approx(0.09)
-    assert run.rejected == [] and "end" in run.causes
-
-
-@pytest.mark.parametrize(
-    ("loss", "why"),
-    [
-        (standing(0.8, 0.79), "ends lower by less than 2 %"),
-        (standing(0.8, 0.75, noise=0.4), "ends lower by less than the noise"),
-        (standing(0.8, 0.2, rise=10), "breaks"),
-        (standing(0.8, 0.2, rise=90), "breaks late"),
-    ],
-)
-def test_a_lower_rate_that_gets_no_further_than_a_standstill_is_tried_once(loss, why):
-    run = Run(loss, 800, n_known=True)
-    assert run.causes.count("compared") == 1 and "anew" not in run.causes
-    assert spike.warmed(run.rule).scale == 1.0 and not run.rule.had_trouble
-    lost = run.when[run.causes.index("compared")]
-    assert set(range(90)) <= set(run.state) and run.state[-1] == 799
-    assert set(run.state).isdisjoint(range(lost - 8, lost + 1))
-    assert run.said("data") == []
-
-
-@pytest.mark.parametrize(
-    ("run", "why"),
-    [
-        (lambda: Run(standing(0.4, 0.1), 800, n_known=True), "far below"),
-        (lambda: Run(standing(0.8, 0.1), 800), "nobody knows how long training is"),
-        (lambda: Run(standing(0.8, 0.1, n=60), 60, n_known=True), "too short"),
-        (lambda: Run(on_data(falling(800, end=1.2)), 800, n_known=True), "it still falls"),
-    ],
-)
-def test_no_rate_is_tried_from_the_initial_state_where(run, why):
-    run = run()
-    assert set(run.causes) == {"good"} and run.rejected == []
-
-
 def test_what_was_reached_while_much_was_left_out_is_no_best_state():
     """Most losses are 0 and those above are taken for bad data, as where weights are huge."""
     state = spike.State(is_under_way=True, progress=_progress.Progress(best=0.0))

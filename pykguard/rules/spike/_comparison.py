@@ -1,14 +1,9 @@
-"""The comparison of the present rate with another one, mostly once the rate was at fault.
+"""The comparison of the present rate with another one, in a training whose rate was at fault.
 
 As many batches as a trial has are trained at either rate from the same state, one after the other.
 Where the loss hovers, the other rate is taken if the median of its last half is lower by two
 standard errors; while it falls, and on a plateau that it has never left, a higher rate is, unless
 it is higher by one. Else training goes on from where the present rate had got.
-
-A network that a high rate has led astray may stand still without any spike, as at the best constant
-prediction. So where the loss has stood still above half of the initial level for an eighth of a
-long training, once, as many batches are trained from the initial state at 0.09 times the rate, 96
-at most. If they end lower by two standard errors and 2 %, training goes on from there.
 """
 
 from __future__ import annotations
@@ -16,7 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pykguard.rules.spike import _search
-from pykguard.rules.spike._limit import typical
 
 UP, DOWN = 1 / _search.FACTOR, _search.FACTOR
 CEILING = 0.7  # of a rate that was at fault late: it is raised no further
@@ -27,11 +21,6 @@ FIRST, LOST, LATE = 1, 2, 4  # trials' lengths to let pass: at first, after one 
 MOST_LOST = 0.1  # of the units that learn
 ENOUGH = 0.5  # of the training, that is left where it may begin anew
 LEFT = 3  # trials' lengths that are left at least when one begins
-# A standstill far from the ground: a rate is tried from the initial state, with more patience.
-STANDSTILL, HIGH = 8, 0.5  # the share of the training that it lasts; of the initial level
-LONG = 512  # batches of a training, of which the attempt would else take too many
-FAR_DOWN = _search.FACTOR**2
-MOST_ANEW = 96  # batches from the initial state
 
 
 class Comparison(NamedTuple):
@@ -43,21 +32,12 @@ class Comparison(NamedTuple):
     first: tuple[float, ...] = ()  # the losses at the present rate
     other: tuple[float, ...] | None = None  # those at the other one; None before its turn
     may_begin_anew: bool = False  # whether enough of the training is left for that
-    learning: tuple[int, ...] | None = None  # units of each kernel that did at the first's end
-    is_anew: bool = False  # whether the other rate begins at the initial state
-
-
-def length(comparison: Comparison, n_all: int) -> int:
-    """The batches of either side in a training of so many."""
-    return min(MOST_ANEW, n_all // STANDSTILL) if comparison.is_anew else _search.length(n_all)
+    learning: tuple[int, ...] = ()  # units of each kernel that did at the end of the first
 
 
 def is_taken(comparison: Comparison) -> bool:
     """Whether the other rate is to be taken, when both have had their batches."""
     rise, error = _search.compared(*ends(comparison))
-    if comparison.is_anew:
-        other, first = map(typical, ends(comparison))
-        return rise < -LOWER * error and other < first - _search.GAIN * abs(first)
     return rise < -LOWER * error if comparison.hovers else rise <= error
 
 

@@ -39,41 +39,6 @@ def comparison_due(state: State, seen: Seen) -> Comparison | None:
     return Comparison(factor, hovers, state.scale, seen.losses, may_begin_anew=has_time)
 
 
-def is_anew_due(state: State, seen: Seen) -> bool:
-    """Whether to see with this batch if a lower rate gets further from the initial state.
-
-    Once in a long training, where the loss has stood still, with half of the batches to come.
-    """
-    progress, n_all = state.progress, seen.n_all
-    initial = _limit.initial_level(state.levels)
-    return (
-        seen.kept
-        and n_all >= _comparison.LONG
-        and seen.n_left is not None
-        and seen.n_left >= _comparison.ENOUGH * n_all
-        and not state.was_compared_anew
-        and len(progress.last) == 2 * _progress.SMOOTHED
-        and progress.since_best >= n_all // _comparison.STANDSTILL
-        and progress.best > _comparison.HIGH * initial > 0
-    )
-
-
-def compare_anew(state: State) -> tuple[State, Decision]:
-    """Train from the initial state at a far lower rate."""
-    comparison = Comparison(
-        _comparison.FAR_DOWN, True, state.scale, state.progress.last, other=(), is_anew=True
-    )
-    state = unsuspected(state)._replace(
-        comparison=comparison,
-        progress=_progress.interrupted(state.progress),
-        levels=_limit.started_over(state.levels),
-        standing="initial",
-        scale=comparison.scale * comparison.factor,
-        was_compared_anew=True,
-    )
-    return state, Decision("comparing", keep=("held",), put_back="initial", scale=state.scale)
-
-
 def in_comparison(
     state: State, comparison: Comparison, seen: Seen, decision: Decision
 ) -> tuple[State, Decision]:
@@ -85,7 +50,7 @@ def in_comparison(
         comparison = comparison._replace(other=comparison.other + seen.losses)
         n = len(comparison.other or ())
     state = state._replace(comparison=comparison)
-    return looked_at(state, seen, n, _comparison.length(comparison, seen.n_all), decision)
+    return looked_at(state, seen, n, _search.length(seen.n_all), decision)
 
 
 def half_compared(
@@ -113,16 +78,13 @@ def comparison_over(
 ) -> tuple[State, Decision]:
     """Take the other rate and what it has got to, or the present one."""
     other, first = map(_limit.typical, _comparison.ends(comparison))
-    before = learning if comparison.learning is None else comparison.learning
-    is_harmed = _dead.is_harmed(learning, before, 1 - _comparison.MOST_LOST)
+    is_harmed = _dead.is_harmed(learning, comparison.learning, 1 - _comparison.MOST_LOST)
     if is_harmed or not _comparison.is_taken(comparison):
         return lost(state, comparison, Rejected(None, other, first))
     state = _settled(state, comparison.other or ())._replace(
-        wait=_comparison.FIRST, lost_factor=1.0, had_trouble=True
+        wait=_comparison.FIRST, lost_factor=1.0
     )
     cause: Cause = "raised" if comparison.factor > 1 else "lowered"
-    if comparison.is_anew:
-        cause = "anew"
     return state, Decision(cause, scale=state.scale, value=other, reference=first)
 
 
@@ -134,9 +96,6 @@ def lost(state: State, comparison: Comparison, evidence: Rejected) -> tuple[Stat
         wait=max(2 * state.wait, _comparison.LOST),
         lost_factor=comparison.factor,
     )
-    if comparison.is_anew:
-        levels = _limit.started_over(state.levels, comparison.first)
-        state = state._replace(levels=levels, wait=1)
     decision = Decision("compared", put_back="held", scale=state.scale)
     return state, decision._replace(value=evidence.value, reference=evidence.reference)
 

@@ -17,12 +17,10 @@ from pykguard.rules.spike._initial import (
     is_first_suspect,
 )
 from pykguard.rules.spike._rates import (
-    compare_anew,
     comparison_due,
     comparison_over,
     half_compared,
     in_comparison,
-    is_anew_due,
 )
 from pykguard.rules.spike._returning import joined, undone, unsuspected
 from pykguard.rules.spike._trials import in_trial, trial_half_over, trial_over
@@ -209,9 +207,6 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
     if comparison is not None:
         state = state._replace(comparison=comparison, watch=Watch())
         return state, decision._replace(keep=(*decision.keep, "start"))
-    if is_anew_due(state, seen):
-        state, other = compare_anew(state)
-        return state, joined(decision, other)
     return at_a_standstill(state, seen, decision)
 
 

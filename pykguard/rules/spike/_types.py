@@ -33,7 +33,6 @@ Cause = Literal[
     "found",
     "raised",  # a comparison was won by a higher rate
     "lowered",
-    "anew",  # one from the initial state was won
     "compared",  # a comparison was lost
     "end",
     "exhausted",
@@ -140,7 +139,6 @@ class State(NamedTuple):
     wait: int = 1  # trials' lengths to let pass before rates are compared
     ceiling: float = 1.0  # up to which the rate may be raised again, as a share of its first value
     lost_factor: float = 1.0  # the other rate of the last comparison, in present ones, if it lost
-    was_compared_anew: bool = False  # from the initial state, after a standstill
     seems_off: bool = False  # and there was no state of the batch to verify it by
     n_rollbacks: int = 0
 
