@@ -1,11 +1,12 @@
 """What SpikeGuard costs: epochs with and without it, in turn, in one process.
 
 Two equal models train on the same batch again and again, ten hidden layers with Adam, from the same
-weights in each round. There are several pairs of them, since one of two equal models can be quicker
-by some percent for as long as both exist. Either their loss falls; or the rate is so low that it
-stands still, so that the guard also looks whether the network is dead. In the first epoch states
-are kept before the batches 0, 1, 4 and 16; the later ones are calm, with one every 32
-batches. Given are medians of the ratios of epochs that followed each other.
+weights in each round. One of two equal models can be quicker by some percent for as long as both
+exist; so each of them is the guarded one in half of the rounds, and there are several pairs. Either
+their loss falls; or the rate is so low that it stands still, so that the guard also looks whether
+the network is dead. In the first epoch states are kept before the batches 0, 1, 4 and 16; the later
+ones are calm, with one every 32 batches. Given are medians of the ratios of epochs that followed
+each other, each the geometric mean of two rounds with the models exchanged.
 
 Usage: python benchmarks/spike_cost.py [--sizes 1e5,1e6,2.5e7] [--steps 100] [--pairs 4]
            [--rounds 2]
@@ -60,34 +61,36 @@ def variables(model):
 
 
 def measure_pair(n_parameters, rate, steps, rounds):
-    """Parameters, and each round's seconds of epochs without and with the guard."""
-    (plain, batches), (guarded, same) = make_model(n_parameters), make_model(n_parameters)
-    for model in (plain, guarded):
+    """Parameters, ms a batch without the guard, and each round's ratios of epochs."""
+    pair = [make_model(n_parameters), make_model(n_parameters)]
+    for model, batches in pair:
         model.optimizer.learning_rate = rate
-    epochs_of(plain, batches, 3)
-    epochs_of(guarded, same, 3, kg.SpikeGuard())
-    states = [(each, each.numpy()) for model in (plain, guarded) for each in variables(model)]
-    seconds = []
-    for _ in range(rounds):
-        for variable, value in states:
-            variable.assign(value)
-        without = epochs_of(plain, batches, steps)
-        seconds.append((without, epochs_of(guarded, same, steps, kg.SpikeGuard())))
-    return plain.count_params(), seconds
+        epochs_of(model, batches, 3)
+    states = [(each, each.numpy()) for model, _ in pair for each in variables(model)]
+    without, ratios = [], []
+    for (plain, batches), (guarded, same) in (pair, pair[::-1]):
+        epochs_of(plain, batches, 3)
+        epochs_of(guarded, same, 3, kg.SpikeGuard())
+        for _ in range(rounds):
+            for variable, value in states:
+                variable.assign(value)
+            without.append(epochs_of(plain, batches, steps))
+            with_guard = epochs_of(guarded, same, steps, kg.SpikeGuard())
+            ratios.append(np.array(with_guard) / without[-1])
+    exchanged = np.sqrt(np.array(ratios[:rounds]) * ratios[rounds:])
+    return plain.count_params(), 1e3 * np.median(without) / steps, exchanged
 
 
 def measure(n_parameters, rate, steps, pairs, rounds):
     """Parameters, ms a batch without, and the ratios in the first and in later epochs."""
-    seconds = []
+    found = []
     for _ in range(pairs):
-        n, more = measure_pair(n_parameters, rate, steps, rounds)
-        seconds += more
+        found.append(measure_pair(n_parameters, rate, steps, rounds))
         keras.backend.clear_session()
         gc.collect()
-    without, guarded = np.array(seconds).transpose(1, 0, 2)
-    ratios = guarded / without
-    ms = 1e3 * np.median(without) / steps
-    return n, ms, np.median(ratios[:, 0]), np.median(ratios[:, 1:])
+    ns, ms, ratios = zip(*found, strict=True)
+    ratios = np.concatenate(ratios)
+    return ns[0], np.median(ms), np.median(ratios[:, 0]), np.median(ratios[:, 1:])
 
 
 def main():
