@@ -87,6 +87,10 @@ class Slots:
         if self.snapshots.can_be_filled(old.snapshot) and len(self._spare) < SPARE:
             self._spare.append(old.snapshot)
 
+    def release_spare(self) -> None:
+        """Give the memory back that no state is in."""
+        self._spare.clear()
+
     def broken(self) -> list[str]:
         """The names of variables of the state before that are not finite."""
         if self._check is not None:

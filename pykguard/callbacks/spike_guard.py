@@ -439,6 +439,8 @@ class SpikeGuard(Recorder):
     def release(self) -> None:
         """Let go of the model's tracker, and of copies that nobody needs any more."""
         self._marks = []
+        if self._slots is not None:
+            self._slots.release_spare()
         if self._losses is not None:
             self._losses.close()
             self._losses = None

@@ -254,13 +254,13 @@ def looked_at(snapshots):
 def test_one_broken_number_is_found_in_each_precision(dtype, value, snapshots_of):
     model = keras.Sequential([keras.Input((4,), dtype=dtype), keras.layers.Dense(3, dtype=dtype)])
     kernel = model.weights[0]
-    snapshots = snapshots_of(model, optimizer=False)
+    snapshots, good = snapshots_of(model, optimizer=False), []
     for last, expected in ((1.0, []), (value, [kernel.path])):
         kernel.assign(np.append(np.ones(11), last).reshape(4, 3))
         broken, seen = looked_at(snapshots)
         assert broken == []
-        good = []
-        assert snapshots.check_rest(seen, if_good=lambda: good.append(True))() == expected  # noqa: B023
+        good.clear()
+        assert snapshots.check_rest(seen, if_good=lambda: good.append(True))() == expected
         assert good == ([] if expected else [True])
 
 

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from pykguard import SpikeGuard
 from pykguard.callbacks._slots import SPARE, Slots
 from pykguard.snapshots import snapshots_for
 
@@ -79,6 +80,12 @@ def test_states_lie_in_the_memory_of_those_that_were_forgotten(model):
         seen.append(tuple(places(slots, "proven")))
         alive.append(slots["proven"].snapshot)  # so that nobody else gives its memory away
     assert all(seen) and len(set(seen)) <= SPARE
+
+
+def test_a_guard_gives_spare_memory_back_when_training_ends(model):
+    guard = SpikeGuard()
+    model.fit(*helpers.line(), epochs=3, batch_size=4, verbose=0, callbacks=[guard])
+    assert guard._slots._spare == [] and "best" in guard._slots
 
 
 def test_variables_that_came_later_belong_to_the_next_state():

@@ -171,7 +171,7 @@ def with_a_frozen_layer():
     return model
 
 
-@helpers.not_on("tensorflow", "a snapshot there copies nothing")
+@helpers.not_on("tensorflow", "a snapshot there shares what is frozen with the model")
 def test_a_frozen_layer_is_not_copied_again(monkeypatch):
     model = with_a_frozen_layer()
     snapshots = snapshots_for(model, optimizer=True)
