@@ -14,7 +14,8 @@
 #' so `NaN` is bad, and if `w` are not finite. `H` is `L0 / 4`, and `10 * L0` where `s_log > 1`: where nearly
 #' all rows are learnt by heart, the loss of those that are not may be higher than at the beginning. Of
 #' losses of which `m <= 0` the limit is `m + max(threshold * s, abs(m))`. Before `warmup` were accepted,
-#' the first ones and the loss at the initial weights are what a batch is judged by.
+#' the first ones and the loss at the initial weights, `L0`, are what a batch is judged by: before 8 were,
+#' two in a row are bad above `3 * L0`, and before any trouble one alone above `10 * L0`.
 #'
 #' A good loss proves the weights that it was measured at. In calm up to eight batches are judged together
 #' when the last of them is over, so that a callback that saves the model within an epoch may meet a bad one

@@ -11,8 +11,9 @@ between 0 and 1, and 0 where `L` or a weight is not finite. A poisoned task is s
 clean one. A pair of task and optimizer that no rate trains, less than half as far as the task's
 best, is left out. A run fails if it scores below 0.5 without a method and its rate is not below the
 best one; a method rescues it if it scores 0.9 or more, and harms a run if it scores 0.05 less than
-without. Alarms are the events of guards in healthy runs: of tasks without poison, that score 0.9 or
-more without a method.
+without. The events of guards are counted in healthy runs: of tasks without poison, that score 0.9
+or more without a method. Those runs of SpikeGuard's that have any are trained once more, to see
+which of its alarms are false; `rescue_alarms.py` says what these are.
 
 Usage: python benchmarks/rescue.py [--methods none,SpikeGuard,...] [--tasks SET|a,b]
            [--out rows.json] [--rows rows.json] [--picture FILE]
@@ -32,6 +33,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from rescue_alarms import Alarms
 from rescue_held_out_tasks import HELD_OUT_TASKS
 from rescue_more_tasks import MORE_TASKS
 from rescue_tasks import TASKS as FIRST_TASKS
@@ -73,16 +75,11 @@ METHODS = {  # callbacks, and options of the optimizer
 }
 
 
-def run(name, optimizer, rate, method):
-    """One row: what was trained and the loss of the weights that were left, None if not finite."""
+def train(task, optimizer, rate, callbacks, **options):
+    """A model of a task, trained from the benchmark's seed on."""
     keras.utils.set_random_seed(7)
-    keras.backend.clear_session()
-    task = TASKS[name]()
-    callbacks, options = METHODS[method]
     model = task.build()
     model.compile(OPTIMIZERS[optimizer](rate, **options), task.loss)
-    start = time.perf_counter()
-    made = callbacks()
     model.fit(
         task.x,
         task.y,
@@ -90,8 +87,19 @@ def run(name, optimizer, rate, method):
         batch_size=task.batch_size,
         shuffle=task.shuffle,
         verbose=0,
-        callbacks=made,
+        callbacks=callbacks,
     )
+    return model
+
+
+def run(name, optimizer, rate, method):
+    """One row: what was trained and the loss of the weights that were left, None if not finite."""
+    keras.backend.clear_session()
+    task = TASKS[name]()
+    callbacks, options = METHODS[method]
+    start = time.perf_counter()
+    made = callbacks()
+    model = train(task, optimizer, rate, made, **options)
     seconds = time.perf_counter() - start
     x, y = task.clean_data or (task.x, task.y)
     loss = float(model.evaluate(x, y, batch_size=256, verbose=0))
@@ -164,22 +172,56 @@ class Scores:
             and row["rate"] >= rates.get((clean(row["task"]), row["optimizer"]), math.inf)
         }
 
-    def alarms(self, method):
-        """How many events a method has in 10,000 batches of healthy runs."""
-        events, batches = 0, 0
-        healthy = {
+    def healthy(self):
+        """Task, optimizer and rate of the runs that do well without a method."""
+        return {
             key(row)
             for row in self._plain
             if row["rate"] in RATES
             and clean(row["task"]) == row["task"]
             and (self.of(row) or 0) >= 0.9
         }
-        for row in self._rows:
-            if row["method"] == method and key(row) in healthy:
-                task = TASKS[row["task"]]()
-                batches += task.epochs * -(-len(task.x) // task.batch_size)
-                events += row["events"]
-        return 1e4 * events / batches if batches else math.nan
+
+    def events(self, method):
+        """How many events a method has in 10,000 batches of healthy runs."""
+        healthy = self.healthy()
+        rows = [row for row in self._rows if row["method"] == method and key(row) in healthy]
+        batches = sum(n_batches(row["task"]) for row in rows)
+        return 1e4 * sum(row["events"] for row in rows) / batches if batches else math.nan
+
+
+def n_batches(name):
+    """Of one run of a task."""
+    task = TASKS[name]()
+    return task.epochs * -(-len(task.x) // task.batch_size)
+
+
+def print_alarms(rows):
+    """Tell each alarm that SpikeGuard gives in a healthy run, and how many are false."""
+    healthy = Scores(rows).healthy()
+    runs = [row for row in rows if row["method"] == "SpikeGuard" and key(row) in healthy]
+    found = []
+    for row in runs:
+        if not row["events"]:
+            continue
+        task = TASKS[row["task"]]()
+        x, y = task.clean_data or (task.x, task.y)
+        judge = task.build()
+        judge.compile(loss=task.loss)
+        guard = kg.SpikeGuard()
+        alarms = Alarms(guard, judge, x, y)
+        train(task, row["optimizer"], row["rate"], [guard, alarms])
+        found += alarms.found
+        for event, met, now, is_false in alarms.found:
+            word = "false" if is_false else "right"
+            print(f"{word} alarm in {key(row)}, on all data {met:.3g}, then {now:.3g}: {event}")
+    batches = sum(n_batches(row["task"]) for row in runs)
+    n_false = sum(is_false for *_, is_false in found)
+    print(
+        f"{len(found)} alarms of SpikeGuard in {len(runs)} healthy runs of {batches} batches in all"
+    )
+    if batches:
+        print(f"{n_false} of them were false, {1e4 * n_false / batches:.2f} in 10,000 batches")
 
 
 def key(row):
@@ -194,7 +236,7 @@ def print_table(rows):
     print(f"{len(plain)} runs, of which {len(failing)} fail without a method")
     print(
         "| method | rescued | mean score of the failing | not finite | harmed "
-        "| alarms in 10,000 | s a run |"
+        "| events in 10,000 | s a run |"
     )
     print("|---|---|---|---|---|---|---|")
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -209,7 +251,7 @@ def print_table(rows):
             f"| {method} | {sum(score >= 0.9 for score in failed)} of {len(failed)} "
             f"| {np.mean(failed) if failed else math.nan:.3f} "
             f"| {sum(row['loss'] is None for row in mine)} | {len(harmed)} "
-            f"| {scores.alarms(method):.1f} "
+            f"| {scores.events(method):.1f} "
             f"| {np.mean([row['seconds'] for row in mine]):.1f} |"
         )
 
@@ -258,6 +300,7 @@ def main():
                     if arguments.out:
                         arguments.out.write_text(json.dumps(rows))
     print_table(rows)
+    print_alarms(rows)
     if arguments.picture:
         picture(arguments.picture, rows)
 

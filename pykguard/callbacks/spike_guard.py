@@ -60,7 +60,8 @@ class SpikeGuard(Recorder):
     after a loss that was above that too. Of losses of which `m <= 0` the limit is
     `m + max(threshold * s, |m|)`, and `10 * L0` where more than half are 0 and none is negative.
     Before `warmup` losses were accepted it is at least twice `L0`, or four times `m` if that is
-    lower; before 8 were, three times `L0`.
+    lower; before 8 were, three times `L0`, and before any trouble ten times for one alone, whose
+    neighbours are not above three times, as first batches may differ much.
 
     A good loss proves the weights that it was measured at. In calm, where a fit knows its number
     of batches, up to eight are judged together when the last of them is over: a callback that saves
@@ -360,20 +361,25 @@ class SpikeGuard(Recorder):
             return False
         losses = [float(mean_of_all(loss) or 0.0) for loss in losses]
         if n == 1:
-            return self._judge_execution(tuple(losses), batch, self._is_kept)
+            return self._judge_execution(tuple(losses), batch, self._is_kept, None)
         # If one is undone, so are those that came after it.
         return any(
-            self._judge_execution((loss,), batch + 1 - n + place, self._is_kept and place == 0)
-            for place, loss in enumerate(losses)
+            self._judge_execution(
+                (loss,), batch + 1 - n + place, self._is_kept and place == 0, following
+            )
+            for place, (loss, following) in enumerate(zip(losses, (*losses[1:], None), strict=True))
         )
 
-    def _judge_execution(self, losses: tuple[float, ...], batch: int, is_kept: bool) -> bool:
+    def _judge_execution(
+        self, losses: tuple[float, ...], batch: int, is_kept: bool, following: float | None
+    ) -> bool:
         """Judge an execution, mostly of one batch; returns whether a state was put back.
 
         Args:
             losses: Of its batches.
             batch: The place of the last one.
             is_kept: Whether the state before it was kept.
+            following: The next batch's loss, where it is known already.
         """
         broken = self._slots_in_use().broken() if is_kept else []
         seen = rule.Seen(
@@ -383,6 +389,7 @@ class SpikeGuard(Recorder):
             (self._epoch, batch),
             self._n_left(batch),
             self._n_all(),
+            following,
         )
         self._state, decision = rule.step(self._options, self._state, seen)
         self._follow(decision, batch)

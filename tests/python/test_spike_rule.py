@@ -57,6 +57,64 @@ def test_a_row_that_is_not_learnt_by_heart_as_all_others_are_is_left_alone(heigh
     assert [each.where for each in Run(on_data(losses), 1000).rejected] == [800]
 
 
+def first_then(*losses):
+    """Falling losses after some first ones."""
+    return on_data([*losses, *falling(200 - len(losses), start=losses[0])])
+
+
+@each_interval
+@pytest.mark.parametrize(
+    "first",
+    [  # of the first batches of a small LSTM on the yearly sunspots, unguarded, at three rates
+        (0.729, 2.71, 1.67, 2.54, 2.16, 2.49, 1.54, 1.75, 1.54, 1.25),
+        (0.729, 5.47, 0.511, 2.2, 1.52, 1.45, 0.759, 0.845, 0.635, 0.395),
+        (0.729, 2.64, 1.38, 1.75, 1.07, 1.06, 0.631, 0.951, 1.01, 0.7),
+    ],
+)
+def test_first_batches_that_differ_much_are_left_alone(first, interval):
+    run = Run(first_then(*first), 200, interval=interval)
+    assert run.rejected == [] and run.state == without(200)
+
+
+@pytest.mark.parametrize("place", range(1, 8))
+def test_of_the_first_losses_one_alone_is_bad_above_ten_times_the_first_and_two_above_three(place):
+    def lost(*values):
+        losses = [1.0] * 20
+        losses[place : place + len(values)] = values
+        return set(range(20)) - set(Run(on_data(losses), 20).state)
+
+    assert lost(9.9) == set() and lost(10.1) == {place}
+    if place < 7:  # the ninth is not among the first
+        assert lost(3.1, 2.9) == set() and place + 1 in lost(3.1, 3.1)
+
+
+def after_one(**seen):
+    rule, _ = spike.step(spike.Options(), spike.State(), spike.Seen((1.0,)))
+    return spike.step(spike.Options(), rule, spike.Seen(**seen))
+
+
+@pytest.mark.parametrize("following", [3.1, NAN, math.inf])
+def test_where_the_next_loss_is_known_the_first_of_two_high_ones_is_bad(following):
+    _, decision = after_one(losses=(4.0,), following=following)
+    assert decision.put_back == "before" and decision.value == 4.0
+    _, decision = after_one(losses=(4.0, following))
+    assert decision.put_back == "before" and decision.value == 4.0
+
+
+@pytest.mark.parametrize("following", [2.9, None])
+def test_a_high_loss_that_may_be_chance_proves_nothing(following):
+    _, decision = after_one(losses=(4.0,), following=following)
+    assert decision.cause == "good" and decision.keep == ()
+    _, decision = after_one(losses=(2.9,), following=following)
+    assert decision.cause == "good" and "proven" in decision.keep
+
+
+def test_after_trouble_one_high_loss_of_the_first_is_enough():
+    losses = [1.0] * 20
+    losses[2], losses[5] = 1e3, 4.0
+    assert Run(on_data(losses), 20).state == without(20, 2, 5)
+
+
 def test_losses_below_zero_are_judged_by_their_spread():
     losses = -1 - np.linspace(0, 3, 600) + 0.05 * np.random.default_rng(0).normal(size=600)
     losses[300] += 20

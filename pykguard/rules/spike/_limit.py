@@ -12,7 +12,8 @@ all rows are learnt by heart, the loss of those that are not may be higher than 
 After a loss that was above `2 * L0` as well, it is that. Where `m <= 0` the limit is
 `m + max(threshold * s, |m|)`, and `10 * L0` where more than half are 0 and none is negative. Before
 `warmup` losses were accepted, it is at least twice `L0`, or four times `m` if that is lower; and
-before 8 were, three times the highest normal loss at the initial weights.
+before 8 were, three times the highest normal loss at the initial weights. Before there was any
+trouble, one of these alone, whose neighbours are below that, may be ten times as high.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ SUSPECT = 30.0  # times a later loss: a first one that is higher may be that of 
 LOW, HIGH = 0.25, 10.0  # times the initial level: up to there losses may spread widely, or
 WIDE = 1.0  # where they spread by more than this, in logarithms
 AGAIN = 2.0  # instead of `HIGH`, after a loss that was above that as well
-FIRST = 3.0  # times the initial level: the limit before there are those few
+FIRST = 3.0  # times the initial level: the limit before there are those few, and
+ALONE = 10.0  # for one alone, as it is not known yet how much losses differ
 
 
 class Levels(NamedTuple):
@@ -125,18 +127,54 @@ def spread(ordered: Sequence[float], m: float) -> float:
     return NORMAL * middle(sorted(abs(each - m) for each in ordered))
 
 
-def is_bad(levels: Levels, loss: float, threshold: float, warmup: int) -> bool:
-    """Whether a loss is not finite, or above the limit."""
+def is_bad(
+    levels: Levels,
+    loss: float,
+    threshold: float,
+    warmup: int,
+    *,
+    following: float | None = None,
+    is_calm: bool = False,
+) -> bool:
+    """Whether a loss is not finite, or above the limit.
+
+    Args:
+        levels: What is known.
+        loss: The loss to judge.
+        threshold: The limit's, in standard deviations.
+        warmup: Accepted losses before which the limit is a higher one.
+        following: The next batch's loss, where it is known already.
+        is_calm: Whether there was no trouble so far.
+    """
     if not math.isfinite(loss):
         return True
     if len(levels.recent) >= FEW:
         m = middle(levels.ordered)
         if loss <= m + abs(m):  # below any limit, as nearly all are
             return False
-    if loss > limit(levels, threshold, warmup):
+    is_early = is_calm and 0 < len(levels.recent) < FEW
+    if is_early and min(loss, levels.recent[-1]) > _limit_of_last(levels, threshold):
         return True
+    if loss > limit(levels, threshold, warmup):
+        return not (is_early and _is_alone(levels, loss, threshold, following))
     lower = limit(levels, threshold, warmup, high=AGAIN)
     return bool(levels.recent) and min(loss, levels.recent[-1]) > lower
+
+
+def is_in_doubt(levels: Levels, loss: float, threshold: float) -> bool:
+    """Whether a good loss is above the limit, so that it proves nothing of its weights."""
+    return len(levels.recent) < FEW and loss > limit(levels, threshold, FEW)
+
+
+def _is_alone(levels: Levels, loss: float, threshold: float, following: float | None) -> bool:
+    """Whether a loss that is above the limit is not by much, and the following one is below it."""
+    if loss > _times(ALONE, _first_level(levels)):
+        return False
+    return following is None or following <= limit(levels, threshold, FEW)
+
+
+def _limit_of_last(levels: Levels, threshold: float) -> float:
+    return limit(started_over(levels, levels.recent[:-1]), threshold, FEW)
 
 
 def limit(levels: Levels, threshold: float, warmup: int, *, high: float = HIGH) -> float:

@@ -152,6 +152,7 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
     n_bad = state.n_bad + len(settled) + state.n_within + n_broken
     n_far = state.n_far + sum(_limit.is_far(state.levels, each.value) for each in settled)
     levels, progress = state.levels, state.progress
+    is_in_doubt = _limit.is_in_doubt(levels, seen.losses[0], options.threshold)
     for loss in seen.losses:
         levels = _limit.add(levels, loss, options.window)
         progress = _progress.add(progress, loss)
@@ -172,7 +173,7 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
         is_under_way=state.is_under_way or has_got_anywhere(options, state),
     )
     decision = Decision(scale=state.scale, rejected=settled)
-    if seen.kept:
+    if seen.kept and not is_in_doubt:
         decision = decision._replace(keep=("proven",))
     if settled and seen.kept and are_data_suspect(state):
         return begin_data_check(state, decision)
@@ -211,8 +212,17 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
 
 
 def _first_bad(options: Options, state: State, seen: Seen) -> int | None:
-    for place, loss in enumerate(seen.losses):
-        if _limit.is_bad(state.levels, loss, options.threshold, options.warmup):
+    is_calm = state.since_trouble is None
+    following = (*seen.losses[1:], seen.following)
+    for place, (loss, after) in enumerate(zip(seen.losses, following, strict=True)):
+        if _limit.is_bad(
+            state.levels,
+            loss,
+            options.threshold,
+            options.warmup,
+            following=after,
+            is_calm=is_calm,
+        ):
             return place
     return None
 

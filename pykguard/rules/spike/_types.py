@@ -152,6 +152,7 @@ class Seen(NamedTuple):
     where: Any = None
     n_left: int | None = None  # batches of the training that are still to come, where it is known
     n_all: int = 0  # and all of its batches
+    following: float | None = None  # the next batch's loss, where it is known already
 
 
 class Decision(NamedTuple):
