@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spike_runs import Run, falling, on_data, valley
 
 from pykguard.rules import spike
-from pykguard.rules.spike import _dead, _drift, _evidence, _limit, _progress, _search
+from pykguard.rules.spike import _dead, _drift, _evidence, _levels, _limit, _progress, _search
 
 NAN = math.nan
 each_interval = pytest.mark.parametrize("interval", [1, 16])
@@ -271,7 +271,7 @@ def test_the_normal_loss_is_none_of_those_that_a_bad_first_batch_made():
     run = Run(lambda t, state, scale: losses[t] * moved(state), 200)
     assert not set(run.state) & {0, 2, 4} and run.rule.scale == 1.0
     assert [each.where for each in run.rejected] == [0, 4]
-    assert _limit.initial_level(run.rule.levels) < 3
+    assert _levels.initial_level(run.rule.levels) < 3
 
 
 def test_where_the_initial_weights_are_far_off_one_good_update_is_no_offence():
@@ -1005,9 +1005,9 @@ def test_isolated_bad_batches_never_cost_rate(places, factor, seed):
 @FEW
 @given(st.lists(finite, max_size=40), finite, st.floats(0.5, 10), st.integers(1, 20))
 def test_a_loss_is_bad_iff_it_is_above_the_limit(before, loss, threshold, warmup):
-    levels = _limit.add_initial(_limit.Levels(), 1.0)
+    levels = _levels.add_initial(_levels.Levels(), 1.0)
     for each in before:
-        levels = _limit.add(levels, each, 32)
+        levels = _levels.add(levels, each, 32)
     above = loss > _limit.limit(levels, threshold, warmup)
     assert _limit.is_bad(levels, loss, threshold, warmup) == above
 
@@ -1046,23 +1046,23 @@ def test_a_verdict_is_in_doubt_once_bad_data_are_seen_to_be_frequent(n_seen, n_b
 def test_the_first_limit_is_three_times_the_highest_normal_loss_at_the_initial_weights(
     initial, expected
 ):
-    levels = _limit.Levels()
+    levels = _levels.Levels()
     for each in (*initial, NAN, math.inf):
-        levels = _limit.add_initial(levels, each)
+        levels = _levels.add_initial(levels, each)
     assert _limit.limit(levels, 6.0, 32) == expected
 
 
 @FEW
 @given(st.lists(st.floats(0.1, 10), min_size=9, max_size=60), st.floats(0.5, 10), st.floats(1, 500))
 def test_the_limit_is_the_documented_one(losses, threshold, initial):
-    levels = _limit.Levels()
+    levels = _levels.Levels()
     for each in losses:
-        levels = _limit.add(levels, each, 32)
+        levels = _levels.add(levels, each, 32)
     a = np.array(losses[-32:])
     (m_cbrt, s_cbrt), (m_log, s_log) = (
         ((m := np.median(v)), 1.4826 * np.median(abs(v - m))) for v in (np.cbrt(a), np.log(a))
     )
-    levels = _limit.add_initial(levels, initial)
+    levels = _levels.add_initial(levels, initial)
     highest = 10 * initial if s_log > 1 else initial / 4
     of_logs = min(math.exp(m_log + threshold * s_log), highest)
     expected = max(2 * np.median(a), (m_cbrt + threshold * s_cbrt) ** 3, of_logs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pykguard.rules.spike import _limit, _progress, _search
+from pykguard.rules.spike import _progress, _robust, _search
 from pykguard.rules.spike._trouble import weights_at_fault
 from pykguard.rules.spike._types import Check, Decision, Options, Rejected, Slot, State
 
@@ -89,10 +89,10 @@ def _is_clear(state: State, check: Check) -> bool:
         return True
     rise, error = _search.compared(check.at_drifted, check.at_best)
     if n < ENOUGH:
-        roots = sorted(map(_limit.root, state.progress.last))
-        error = 1.25 * _limit.spread(roots, _limit.middle(roots)) * math.sqrt(2 / n)
+        roots = sorted(map(_robust.root, state.progress.last))
+        error = 1.25 * _robust.spread(roots, _robust.middle(roots)) * math.sqrt(2 / n)
     return rise > BEYOND_CHANCE * error
 
 
 def _median(losses: tuple[float, ...]) -> float:
-    return _limit.typical(losses) if losses else math.inf
+    return _robust.typical(losses) if losses else math.inf

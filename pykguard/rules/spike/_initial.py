@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pykguard.rules.spike import _evidence, _limit, _progress
+from pykguard.rules.spike import _evidence, _levels, _limit, _progress
 from pykguard.rules.spike._returning import joined, undone, unsuspected
 from pykguard.rules.spike._trouble import weights_at_fault
 from pykguard.rules.spike._types import (
@@ -29,13 +29,13 @@ def is_first_suspect(state: State, loss: float) -> bool:
         state.standing == "unproven"
         and state.search is None
         and state.n_anew < MOST_ANEW
-        and _limit.is_first_suspect(state.levels, loss)
+        and _levels.is_first_suspect(state.levels, loss)
     )
 
 
 def first_suspect(state: State) -> tuple[State, Decision]:
     """Go back to the initial state, whose next losses will tell whether the first was bad data."""
-    check = FirstCheck(_limit.initial_level(state.levels))
+    check = FirstCheck(_levels.initial_level(state.levels))
     state = state._replace(first_check=check, standing="initial", n_anew=state.n_anew + 1)
     decision = Decision("checking", put_back="initial", scale=state.scale)
     return state, decision._replace(keep=("suspect",))
@@ -53,7 +53,7 @@ def check_first(state: State, check: FirstCheck, loss: float) -> tuple[State, De
     evidence = Rejected(state.first_where, check.level, loss, "first")
     state = unsuspected(state)._replace(
         first_check=None,
-        levels=_limit.started_over(_limit.without_suspects(state.levels, loss)),
+        levels=_levels.started_over(_levels.without_suspects(state.levels, loss)),
         progress=_progress.Progress(),
         standing="initial",
         since_trouble=0,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from pykguard.rules.spike._limit import middle, root, spread, typical
+from pykguard.rules.spike._robust import middle, root, spread, typical
 
 SMOOTHED = 16
 ENOUGH = 8  # losses for a smoothed loss that may be the best

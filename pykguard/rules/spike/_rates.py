@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pykguard.rules.spike import _comparison, _dead, _limit, _progress, _search
+from pykguard.rules.spike import _comparison, _dead, _levels, _progress, _robust, _search
 from pykguard.rules.spike._annealing import ANNEALED
 from pykguard.rules.spike._comparison import Comparison
 from pykguard.rules.spike._returning import unsuspected
@@ -27,7 +27,7 @@ def comparison_due(state: State, seen: Seen) -> Comparison | None:
     left = ANNEALED[0] * seen.n_all + _comparison.LEFT * length
     if seen.n_left is not None and seen.n_left < left:
         return None
-    initial = _limit.initial_level(state.levels)
+    initial = _levels.initial_level(state.levels)
     has_gained = value < initial - _search.GAIN * abs(initial)
     hovers = has_gained and _progress.hovers(state.progress)
     factor = min(_comparison.UP, state.ceiling / state.scale)
@@ -62,7 +62,7 @@ def half_compared(
     """
     is_harmed = state.units is not None and _dead.is_harmed(learning, state.units)
     if is_harmed and comparison.may_begin_anew:
-        evidence = Rejected(None, _limit.typical(comparison.first), None)
+        evidence = Rejected(None, _robust.typical(comparison.first), None)
         return begin_anew(state._replace(comparison=None), "harmed", evidence)
     state = unsuspected(state)._replace(
         comparison=comparison._replace(other=(), learning=learning),
@@ -77,7 +77,7 @@ def comparison_over(
     state: State, comparison: Comparison, learning: tuple[int, ...]
 ) -> tuple[State, Decision]:
     """Take the other rate and what it has got to, or the present one."""
-    other, first = map(_limit.typical, _comparison.ends(comparison))
+    other, first = map(_robust.typical, _comparison.ends(comparison))
     is_harmed = _dead.is_harmed(learning, comparison.learning, 1 - _comparison.MOST_LOST)
     if is_harmed or not _comparison.is_taken(comparison):
         return lost(state, comparison, Rejected(None, other, first))

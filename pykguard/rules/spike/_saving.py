@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pykguard.rules.spike._limit import Levels
+from pykguard.rules.spike._levels import Levels
 from pykguard.rules.spike._progress import Progress
 from pykguard.rules.spike._types import State
 

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pykguard.rules.spike._limit import middle, root, spread, typical
+from pykguard.rules.spike._robust import middle, root, spread, typical
 
 FACTOR = 0.3
 SHORTEST, LENGTH, SHARE = 16, 24, 16  # batches of a trial, and how many such a training has

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pykguard.rules.spike import _dead, _evidence, _limit, _progress
+from pykguard.rules.spike import _dead, _evidence, _levels, _limit, _progress, _robust
 from pykguard.rules.spike._annealing import annealed, is_time_to_anneal
 from pykguard.rules.spike._dead import Kernels
 from pykguard.rules.spike._drift import LAST, check_drift, go_on_checking, is_rate
@@ -47,7 +47,7 @@ def _judged(options: Options, state: State, seen: Seen) -> tuple[State, Decision
     if state.standing == "initial" and seen.kept:
         if not state.levels.initial:
             state = state._replace(first_where=seen.where)
-        state = state._replace(levels=_limit.add_initial(state.levels, first))
+        state = state._replace(levels=_levels.add_initial(state.levels, first))
     n, was_kept = len(seen.losses), state.since_kept == 0
     state = state._replace(
         n_batches=state.n_batches + n,
@@ -71,9 +71,9 @@ def _judged(options: Options, state: State, seen: Seen) -> tuple[State, Decision
             return first_suspect(state)
         state, decision = _good(options, state, seen)
         return state._replace(seems_off=True), decision
-    median = _limit.middle(state.levels.ordered) if state.levels.ordered else None
+    median = _robust.middle(state.levels.ordered) if state.levels.ordered else None
     if median is None and state.levels.initial:
-        median = _limit.initial_level(state.levels)
+        median = _levels.initial_level(state.levels)
     evidence = Rejected(seen.where, seen.losses[place], median, weights_finite=seen.weights_finite)
     state = state._replace(n_running=state.n_running + 1)
     return _bad(options, state, seen, place, evidence)
@@ -154,7 +154,7 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
     levels, progress = state.levels, state.progress
     is_in_doubt = _limit.is_in_doubt(levels, seen.losses[0], options.threshold)
     for loss in seen.losses:
-        levels = _limit.add(levels, loss, options.window)
+        levels = _levels.add(levels, loss, options.window)
         progress = _progress.add(progress, loss)
     state = state._replace(
         levels=levels,
@@ -183,7 +183,9 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
         return in_comparison(state, state.comparison, seen, decision)
     value = _progress.smoothed(progress)
     if value is not None and not state.is_under_way and math.isinf(progress.best):
-        progress = progress._replace(best=_limit.initial_level(levels))  # the best state is initial
+        progress = progress._replace(
+            best=_levels.initial_level(levels)
+        )  # the best state is initial
         state = state._replace(progress=progress)
     seems_to_drift = False
     if value is not None and value < progress.best:
@@ -191,7 +193,7 @@ def _good(options: Options, state: State, seen: Seen) -> tuple[State, Decision]:
             state = state._replace(progress=_progress.improved(progress, value))
             decision = decision._replace(keep=("proven", "best"))
     elif value is not None:
-        initial = _limit.initial_level(levels)
+        initial = _levels.initial_level(levels)
         at_the_end = seen.n_left is not None and seen.n_left <= LAST
         has_drifted = _progress.has_drifted(progress, value, initial, at_the_end)
         if has_drifted and seen.kept:
@@ -300,7 +302,7 @@ def _bad_at_proven(
     keep: tuple[Slot, ...] = ("proven",) if place > 0 else ()
     if len(finite) >= NEW_LEVEL and state.standing == "proven":
         state = state._replace(
-            levels=_limit.started_over(state.levels, finite),
+            levels=_levels.started_over(state.levels, finite),
             progress=_progress.Progress(),
             bad_at_proven=(),
             is_back=False,

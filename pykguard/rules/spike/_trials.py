@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pykguard.rules.spike import _dead, _evidence, _limit, _progress, _search
+from pykguard.rules.spike import _dead, _evidence, _levels, _progress, _search
 from pykguard.rules.spike._returning import calmed, rolled_back
 from pykguard.rules.spike._search import Broken, Search
 from pykguard.rules.spike._types import Cause, Decision, Rejected, Seen, State, Watch
@@ -57,7 +57,7 @@ def trial_over(state: State, search: Search, learning: tuple[int, ...]) -> tuple
         search: What runs.
         learning: How many units of each kernel learn at the trial's end.
     """
-    end, initial = _search.end_of(search), _limit.initial_level(state.levels)
+    end, initial = _search.end_of(search), _levels.initial_level(state.levels)
     evidence = Rejected(None, end, None if math.isinf(search.best) else search.best)
     if _kills(search, learning):  # a lower rate than one that trains kills nothing
         follow = next_trial if search.best_scale is None else _ended
@@ -119,7 +119,7 @@ def _trial(state: State, scale: float, cause: Cause, evidence: Rejected) -> tupl
     assert state.search is not None
     state = calmed(state)._replace(
         search=state.search._replace(losses=(), learning=None, is_half_over=False),
-        levels=_limit.started_over(state.levels),
+        levels=_levels.started_over(state.levels),
         standing="initial",
         scale=scale,
         watch=Watch(n_marks=1),
@@ -138,7 +138,7 @@ def _take_best(state: State, cause: Cause, evidence: Rejected) -> tuple[State, D
     state = calmed(state)._replace(
         search=None,
         progress=progress,
-        levels=_limit.started_over(state.levels, losses[-_progress.SMOOTHED :]),
+        levels=_levels.started_over(state.levels, losses[-_progress.SMOOTHED :]),
         standing="proven",
         scale=search.best_scale,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pykguard.rules.spike import _comparison, _limit, _progress
+from pykguard.rules.spike import _comparison, _levels, _progress
 from pykguard.rules.spike._rates import lost
 from pykguard.rules.spike._returning import calmed, rolled_back
 from pykguard.rules.spike._trials import begin_anew, next_trial
@@ -36,6 +36,6 @@ def is_early(state: State) -> bool:
 
 def has_got_anywhere(options: Options, state: State) -> bool:
     """Whether training has, beyond its warm-up."""
-    initial = _limit.initial_level(state.levels)
+    initial = _levels.initial_level(state.levels)
     is_warm = state.n_batches > options.warmup
     return is_warm and _progress.has_got_anywhere(state.progress, initial)

@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal, NamedTuple
 
 from pykguard.rules.spike._comparison import Comparison
-from pykguard.rules.spike._limit import Levels
+from pykguard.rules.spike._levels import Levels
 from pykguard.rules.spike._progress import Progress
 from pykguard.rules.spike._search import Search
 
