@@ -358,6 +358,22 @@ def test_rates_are_compared_once_the_rate_was_at_fault(capsys):
         assert not taken or event.value == pytest.approx(rates[place - 30])
 
 
+@pytest.mark.parametrize(
+    ("heights", "taken_back"),
+    [({2: 5.0}, []), ({2: 5.0, 4: 5.0}, []), ({2: 5.0, 3: 5.0}, [2]), ({2: 20.0}, [2])],
+)
+def test_one_of_the_first_batches_alone_may_have_a_high_loss_and_two_may_not(heights, taken_back):
+    zero = keras.layers.Dense(1, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((1,)), zero])
+    model.compile(keras.optimizers.SGD(1e-9), "mse")  # a batch's loss is its height
+    x, y = np.ones((256, 1), "float32"), np.ones((256, 1), "float32")
+    for batch, height in heights.items():
+        y[batch * 4 : (batch + 1) * 4] = math.sqrt(height)
+    guard = SpikeGuard()
+    fit(model, guard, epochs=1, data=Stream(x=x, y=y, rows=4))
+    assert [event.batch for event in rollbacks(guard)][:1] == taken_back
+
+
 @pytest.mark.parametrize("bad", [32, 33, 39, 40])
 def test_a_bad_batch_among_those_that_are_judged_together_is_named(bad, monkeypatch):
     reads = []
