@@ -109,6 +109,12 @@ def test_a_high_loss_that_may_be_chance_proves_nothing(following):
     assert decision.cause == "good" and "proven" in decision.keep
 
 
+@pytest.mark.parametrize("height", [3.5, 5.0, 9.0])
+def test_a_rate_that_throws_the_weights_a_little_too_far_at_once_is_found(height):
+    run = Run(lambda t, state, scale: height if state and scale > 0.5 else 1.0, 40)
+    assert run.rule.scale < 0.5 and len(run.said("weights")) == 1
+
+
 def test_after_trouble_one_high_loss_of_the_first_is_enough():
     losses = [1.0] * 20
     losses[2], losses[5] = 1e3, 4.0

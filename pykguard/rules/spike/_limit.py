@@ -76,6 +76,13 @@ def is_in_doubt(levels: Levels, loss: float, threshold: float) -> bool:
     return len(levels.recent) < FEW and loss > limit(levels, threshold, FEW)
 
 
+def without_doubtful(levels: Levels, threshold: float) -> Levels:
+    """Without the last accepted loss, if it was in doubt and a bad one has followed on it."""
+    if not 0 < len(levels.recent) < FEW or levels.recent[-1] <= _limit_of_last(levels, threshold):
+        return levels
+    return started_over(levels, levels.recent[:-1])
+
+
 def _is_alone(levels: Levels, loss: float, threshold: float, following: float | None) -> bool:
     """Whether a loss that is above the limit is not by much, and the following one is below it."""
     if loss > times(ALONE, _first_level(levels)):

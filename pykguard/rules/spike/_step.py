@@ -71,6 +71,7 @@ def _judged(options: Options, state: State, seen: Seen) -> tuple[State, Decision
             return first_suspect(state)
         state, decision = _good(options, state, seen)
         return state._replace(seems_off=True), decision
+    state = state._replace(levels=_limit.without_doubtful(state.levels, options.threshold))
     median = _robust.middle(state.levels.ordered) if state.levels.ordered else None
     if median is None and state.levels.initial:
         median = _levels.initial_level(state.levels)
