@@ -215,12 +215,10 @@ def print_alarms(rows):
         for event, met, now, is_false in alarms.found:
             word = "false" if is_false else "right"
             print(f"{word} alarm in {key(row)}, on all data {met:.3g}, then {now:.3g}: {event}")
-    batches = sum(n_batches(row["task"]) for row in runs)
-    n_false = sum(is_false for *_, is_false in found)
-    print(
-        f"{len(found)} alarms of SpikeGuard in {len(runs)} healthy runs of {batches} batches in all"
-    )
-    if batches:
+    if runs:
+        batches = sum(n_batches(row["task"]) for row in runs)
+        n_false = sum(is_false for *_, is_false in found)
+        print(f"{len(found)} alarms in {len(runs)} healthy runs of {batches} batches in all")
         print(f"{n_false} of them were false, {1e4 * n_false / batches:.2f} in 10,000 batches")
 
 
